@@ -1,0 +1,5 @@
+"""`python -m twingrad`."""
+
+from .cli import main
+
+main()

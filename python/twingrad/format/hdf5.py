@@ -1,0 +1,217 @@
+"""HDF5 files as plain data: attributes and arrays, strictly read, atomically written, with digests.
+
+What the files hold is described in `shared_fixtures/FORMAT.md`; the same file on the Julia side is
+`julia/src/format/hdf5.jl`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..errors import InputError
+from ..specs import Array, Arrays
+
+FORMAT_VERSION = 1
+NAME = re.compile(r"[A-Za-z0-9_.\-]+")
+DTYPES = {"float64": "<f8", "float32": "<f4", "int64": "<i8"}
+
+Attribute = str | int | float
+Attributes = dict[str, Attribute]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds: root attributes, attributes of groups by path, arrays by path (no leading slash)."""
+
+    path: Path
+    attributes: Attributes
+    group_attributes: dict[str, Attributes]
+    arrays: Arrays
+
+    def text(self, name: str) -> str:
+        """A root attribute that must be text."""
+        value = self._attribute(name, "text")
+        if not isinstance(value, str):
+            raise InputError(f"{self.path}, attribute {name}", expected="text", found=repr(value))
+        return value
+
+    def integer(self, name: str) -> int:
+        """A root attribute that must be an integer."""
+        value = self._attribute(name, "an integer")
+        if not isinstance(value, int):
+            raise InputError(f"{self.path}, attribute {name}", expected="an integer", found=repr(value))
+        return value
+
+    def _attribute(self, name: str, kind: str) -> Attribute:
+        if name not in self.attributes:
+            raise InputError(f"{self.path}, attribute {name}", expected=kind, found="no such attribute")
+        return self.attributes[name]
+
+    def below(self, group: str) -> Arrays:
+        """The arrays under a group, by their path inside it."""
+        prefix = group + "/"
+        return {path[len(prefix) :]: array for path, array in self.arrays.items() if path.startswith(prefix)}
+
+    def check_names(self, *, required: Iterable[str], optional: Iterable[str], groups: Iterable[str]) -> None:
+        """Refuse missing and extra attributes, and arrays outside `groups` (or exactly named there)."""
+        required, groups = list(required), list(groups)
+        for name in required:
+            self._attribute(name, "this attribute")
+        for name in self.attributes.keys() - {*required, *optional}:
+            found = "an extra attribute"
+            raise InputError(f"{self.path}, attribute {name}", expected=f"only {', '.join(required)}", found=found)
+        for path in self.arrays:
+            if path not in groups and not any(path.startswith(group + "/") for group in groups):
+                expected = f"only {', '.join('/' + group for group in groups)}"
+                raise InputError(f"{self.path}, /{path}", expected=expected, found="an extra entry")
+
+
+def read(path: Path, format_name: str) -> Contents:
+    """Read a whole file of the given format, version 1; raises InputError naming file and entry."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(str(path), expected=f"a file of format {format_name}", found="no such file")
+    contents = Contents(path, {}, {}, {})
+    try:
+        with h5py.File(path, "r") as file:
+            contents.attributes.update(_read_attributes(file, str(path)))
+            _check_format(contents, format_name)
+            _read_group(file, "", contents)
+    except InputError:
+        raise
+    except Exception as error:  # h5py raises OSError, RuntimeError, KeyError, ValueError ... on a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            str(path), expected="a whole HDF5 file", found=f"a damaged or foreign one ({reason})"
+        ) from None
+    return contents
+
+
+def _check_format(contents: Contents, format_name: str) -> None:
+    if (found := contents.text("format")) != format_name:
+        raise InputError(f"{contents.path}, attribute format", expected=repr(format_name), found=repr(found))
+    if (version := contents.integer("format_version")) != FORMAT_VERSION:
+        where = f"{contents.path}, attribute format_version"
+        raise InputError(where, expected=str(FORMAT_VERSION), found=str(version))
+
+
+def _read_group(group: Any, prefix: str, contents: Contents) -> None:
+    for name in group:
+        path = prefix + name
+        place = f"{contents.path}, /{path}"
+        if NAME.fullmatch(name) is None or name in (".", ".."):
+            raise InputError(place, expected="a name of A-Z a-z 0-9 _ . -", found=repr(name))
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise InputError(place, expected="data stored in the file", found="a link")
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            contents.group_attributes[path] = _read_attributes(item, place)
+            _read_group(item, path + "/", contents)
+        else:
+            contents.arrays[path] = _read_array(item, place)
+
+
+def _read_array(item: Any, place: str) -> Array:
+    if not isinstance(item, h5py.Dataset) or item.shape is None or item.external or item.is_virtual:
+        raise InputError(place, expected="an array stored in the file", found=type(item).__name__)
+    if item.dtype.newbyteorder("<") not in [np.dtype(code) for code in DTYPES.values()]:
+        raise InputError(place, expected=f"dtype {', '.join(DTYPES)}", found=f"dtype {item.dtype}")
+    if item.dtype.byteorder == ">":
+        raise InputError(place, expected="little-endian numbers", found="big-endian ones")
+    array = np.asarray(item[()])
+    if not np.isfinite(array).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise InputError(place, expected="finite numbers", found=f"{array[index]} at index {index}")
+    return array
+
+
+def _read_attributes(item: Any, place: str) -> Attributes:
+    attributes: Attributes = {}
+    for name, value in item.attrs.items():
+        if isinstance(value, bytes):
+            value = value.decode("utf-8")
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, bytes):
+            value = value.decode("utf-8")
+        if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+            raise InputError(f"{place}, attribute {name}", expected="text or a number", found=type(value).__name__)
+        attributes[name] = value
+    return attributes
+
+
+def write(
+    path: Path,
+    attributes: Mapping[str, Attribute],
+    arrays: Mapping[str, Array],
+    group_attributes: Mapping[str, Mapping[str, Attribute]] | None = None,
+) -> None:
+    """Write a file under a temporary name beside `path`, then rename it: `path` is never half written."""
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    try:
+        with h5py.File(temporary, "w") as file:
+            for name, value in attributes.items():
+                file.attrs[name] = value
+            for group, values in (group_attributes or {}).items():
+                for name, value in values.items():
+                    file.require_group(group).attrs[name] = value
+            for name, array in arrays.items():
+                file[name] = np.asarray(array, dtype=DTYPES[str(array.dtype)])
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(str(path), expected="a place to write to", found=error.strerror or str(error))
+
+
+def digest(attributes: Iterable[tuple[str, Attribute]], arrays: Mapping[str, Array], tail: str = "") -> str:
+    """The SHA-256 that FORMAT.md defines over attributes (in the order given), arrays and a tail."""
+    sha = hashlib.sha256()
+    for name, value in attributes:
+        text = struct.pack(">d", value).hex() if isinstance(value, float) else str(value)
+        sha.update(f"{name}={text}\n".encode())
+    for path in sorted(arrays, key=str.encode):
+        array = arrays[path]
+        dims = ",".join(str(dim) for dim in array.shape)
+        sha.update(f"/{path}\0{array.dtype}\0{dims}\0".encode())
+        sha.update(np.ascontiguousarray(array, dtype=DTYPES[str(array.dtype)]).tobytes())
+    sha.update(tail.encode())
+    return sha.hexdigest()
+
+
+def check_digest(contents: Contents, name: str, expected: str) -> None:
+    """Refuse a file whose digest attribute `name` is not the computed value `expected`."""
+    if (found := contents.text(name)) != expected:
+        raise InputError(
+            f"{contents.path}, attribute {name}",
+            expected=expected,
+            found=found,
+            hint="The contents were changed after the digest was made.",
+        )

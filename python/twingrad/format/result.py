@@ -1,0 +1,146 @@
+"""Results: what one side computed for one case. The same file on the Julia side is `julia/src/format/result.jl`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..specs import Arrays
+from . import hdf5
+
+FORMAT = "twingrad-result"
+RECORDED_FORMAT = "twingrad-recorded"
+COVERED = ("case", "case_digest", "side", "dtype", "device", "versions", "source_digest", "created")
+RECORDED_COVERED = ("side", "dtype", "device", "versions", "source_digest", "created")
+GROUPS = (
+    "loss",
+    "losses",
+    "outputs",
+    "grads",
+    "grads_inputs",
+    "grads_manual",
+    "grads_inputs_manual",
+    "params_after",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The arrays of a result by path ("loss", "outputs/prediction", "grads/K", ...) and where they come from."""
+
+    case: str
+    case_digest: str
+    side: str
+    dtype: str
+    device: str
+    versions: Mapping[str, Any]
+    source_digest: str
+    created: str
+    arrays: Arrays
+
+    def write(self, path: Path) -> None:
+        """Write a result file."""
+        attributes = {name: _as_text(getattr(self, name)) for name in COVERED}
+        _write(path, FORMAT, attributes, self.arrays)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The last live float64 results of one side for every case."""
+
+    side: str
+    dtype: str
+    device: str
+    versions: Mapping[str, Any]
+    source_digest: str
+    created: str
+    results: Mapping[str, Result]
+
+    def write(self, path: Path) -> None:
+        """Write a file of recorded results."""
+        attributes = {name: _as_text(getattr(self, name)) for name in RECORDED_COVERED}
+        arrays = {
+            f"cases/{case}/{name}": array
+            for case, result in self.results.items()
+            for name, array in result.arrays.items()
+        }
+        cases = {f"cases/{case}": {"case_digest": result.case_digest} for case, result in self.results.items()}
+        _write(path, RECORDED_FORMAT, attributes, arrays, cases)
+
+
+def now() -> str:
+    """The present time in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_result(path: Path) -> Result:
+    """Read and check a result file; raises InputError."""
+    contents = hdf5.read(path, FORMAT)
+    attributes = _read(contents, COVERED, GROUPS)
+    return Result(**attributes, versions=_versions(contents), arrays=contents.arrays)
+
+
+def read_recorded(path: Path) -> Recorded:
+    """Read and check a file of recorded results; raises InputError."""
+    contents = hdf5.read(path, RECORDED_FORMAT)
+    attributes = _read(contents, RECORDED_COVERED, ("cases",))
+    versions = _versions(contents)
+    results = {}
+    for case, case_digest in _case_digests(contents.group_attributes).items():
+        arrays = contents.below(f"cases/{case}")
+        results[case] = Result(**attributes, versions=versions, case=case, case_digest=case_digest, arrays=arrays)
+    return Recorded(**attributes, versions=versions, results=results)
+
+
+def _read(contents: hdf5.Contents, covered: tuple[str, ...], groups: tuple[str, ...]) -> dict[str, Any]:
+    names = ("format", "format_version", *covered)
+    contents.check_names(required=(*names, "digest"), optional=(), groups=groups)
+    values = [(name, contents.attributes[name]) for name in names]
+    tail = _tail(contents.group_attributes)
+    hdf5.check_digest(contents, "digest", hdf5.digest(values, contents.arrays, tail))
+    return {name: contents.text(name) for name in covered if name != "versions"}
+
+
+def _write(
+    path: Path,
+    format_name: str,
+    covered: Mapping[str, hdf5.Attribute],
+    arrays: Arrays,
+    group_attributes: Mapping[str, Mapping[str, hdf5.Attribute]] | None = None,
+) -> None:
+    attributes = {"format": format_name, "format_version": hdf5.FORMAT_VERSION, **covered}
+    tail = _tail(group_attributes or {})
+    attributes["digest"] = hdf5.digest(attributes.items(), arrays, tail)
+    hdf5.write(path, attributes, arrays, group_attributes)
+
+
+def _tail(group_attributes: Mapping[str, Mapping[str, hdf5.Attribute]]) -> str:
+    digests = _case_digests(group_attributes)
+    return "".join(f"{case}={digests[case]}\n" for case in sorted(digests, key=str.encode))
+
+
+def _case_digests(group_attributes: Mapping[str, Mapping[str, hdf5.Attribute]]) -> dict[str, str]:
+    return {
+        path.removeprefix("cases/"): str(attributes.get("case_digest", ""))
+        for path, attributes in group_attributes.items()
+        if path.startswith("cases/") and path.count("/") == 1
+    }
+
+
+def _versions(contents: hdf5.Contents) -> Mapping[str, Any]:
+    try:
+        versions = json.loads(contents.text("versions"))
+    except json.JSONDecodeError as error:
+        versions = error
+    if not isinstance(versions, dict):
+        raise InputError(f"{contents.path}, attribute versions", expected="a JSON object", found=str(versions))
+    return versions
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,0 +1,254 @@
+"""From cases to checks: asks the sides, or takes recorded results by name, and hands both to the comparator."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import paths
+from .comparator import Check, compare_case, read_bounds
+from .errors import InputError, SideError
+from .format import Case, Recorded, Result, read_case, read_recorded, read_result
+from .format.result import now
+from .sides import Worker, is_available, side, sides, source_digest
+from .sides.worker_process import SILENCE_SECONDS
+
+STEPS = 10
+"""Training steps of a comparison."""
+DTYPES = ("float64", "float32")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a side's results come from in a comparison."""
+
+    side: str
+    live: bool
+    versions: Mapping[str, Any]
+    created: str
+
+    def __str__(self) -> str:
+        how = "live" if self.live else f"RECORDED on {self.created[:10]}"
+        return f"{side(self.side).title} {how} ({self.versions['framework']}, {self.versions['language']})"
+
+
+@dataclass
+class Comparison:
+    """All checks of a comparison, and the failures that left no arrays to check."""
+
+    sources: list[Source]
+    checks: list[Check] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    created: str = field(default_factory=now)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether something was checked and everything passed."""
+        return bool(self.checks) and not self.failures and all(check.passed for check in self.checks)
+
+    def worst(self, dtype: str, *checks: str) -> Check | None:
+        """The check with the largest error in a dtype, among the named kinds of check."""
+        chosen = [check for check in self.checks if check.dtype == dtype and check.check in checks]
+        return max(chosen, key=lambda check: check.error, default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """The comparison for programs."""
+        return {
+            "format": "twingrad-comparison",
+            "format_version": 1,
+            "created": self.created,
+            "agrees": self.agrees,
+            "sources": [{**asdict(source), "title": side(source.side).title} for source in self.sources],
+            "failures": self.failures,
+            "checks": [
+                {**asdict(check), "passed": check.passed, "error": min(check.error, 1e308)} for check in self.checks
+            ],
+        }
+
+
+class Sides:
+    """Every side of the table, live where it can be had, else recorded. Use as a context manager.
+
+    Args:
+        only_recorded: names of the sides that are not to be run even where they can be.
+        threads: threads of each worker.
+        silence_seconds: how long a worker may be silent before it counts as hung.
+    """
+
+    def __init__(
+        self, only_recorded: tuple[str, ...] = (), *, threads: int = 1, silence_seconds: float = SILENCE_SECONDS
+    ) -> None:
+        self._stack = ExitStack()
+        self.workers: dict[str, Worker] = {}
+        self.recorded: dict[str, Recorded] = {}
+        for name in sides():
+            if name not in only_recorded and is_available(name):
+                self.workers[name] = self._stack.enter_context(
+                    Worker(name, threads=threads, silence_seconds=silence_seconds)
+                )
+            else:
+                self.recorded[name] = read_recorded(paths.recorded(name))
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="twingrad-")))
+
+    def __enter__(self) -> Sides:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def sources(self) -> list[Source]:
+        """Where each side's results come from. Starts the live sides."""
+        live = {name: Source(name, True, worker.versions, now()) for name, worker in self.workers.items()}
+        rest = {name: Source(name, False, r.versions, r.created) for name, r in self.recorded.items()}
+        return [(live | rest)[name] for name in sides()]
+
+    def result(self, name: str, case: Case, file: Path, dtype: str, steps: int) -> Result | None:
+        """A side's result, or None where the side is not live and there is no recorded one."""
+        if name in self.workers:
+            out = self._folder / f"{name}.h5"
+            request = {
+                "case": str(file.resolve()),
+                "out": str(out),
+                "dtype": dtype,
+                "device": "cpu",
+                "steps": steps,
+            }
+            self.workers[name].request("run", request)
+            return read_result(out)
+        recorded = self.recorded[name].results.get(case.name)
+        if recorded is None or recorded.case_digest != case.digest or self.recorded[name].dtype != dtype:
+            return None
+        return recorded
+
+    def compare(
+        self, file: Path, dtypes: tuple[str, ...] = DTYPES, steps: int = STEPS
+    ) -> tuple[list[Check], list[str]]:
+        """(checks, failures) of one case file. A side that fails is one failure and stops nothing else."""
+        case, bounds = read_case(file), read_bounds(paths.shared_fixtures() / "bounds.toml")
+        checks: list[Check] = []
+        failures: list[str] = []
+        for dtype in dtypes:
+            results = {}
+            for name in sides():
+                try:
+                    # Training steps are compared in float64 only: elsewhere two correct runs part ways.
+                    result = self.result(name, case, file, dtype, steps if dtype == "float64" else 0)
+                except (InputError, SideError) as error:
+                    failures.append(f"case {case.name}, {dtype}: {error}")
+                    continue
+                if result is not None:
+                    results[name] = result
+            if results:
+                checks += compare_case(case, results, bounds)
+        return checks, failures
+
+
+def stale_recordings() -> list[str]:
+    """What is wrong with the recorded results: missing, damaged, or of other sources or cases than the present ones."""
+    digests = {file.stem: read_case(file).digest for file in paths.case_files()}
+    found = []
+    for name, one in sides().items():
+        try:
+            recorded = read_recorded(paths.recorded(name))
+        except InputError as error:
+            found.append(str(error))
+            continue
+        if (expected := source_digest(one, digests)) != recorded.source_digest:
+            found.append(
+                f"{paths.recorded(name)}: expected results of the present sources and cases ({expected[:12]}), found "
+                f"results of other ones ({recorded.source_digest[:12]}). Run 'twingrad record' with every side live."
+            )
+        elif {case: result.case_digest for case, result in recorded.results.items()} != digests:
+            found.append(f"{paths.recorded(name)}: expected a result for each case, found another set of cases.")
+    return found
+
+
+def compare(
+    files: list[Path],
+    running: Sides,
+    dtypes: tuple[str, ...] = DTYPES,
+    steps: int = STEPS,
+    on_case: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Compare all sides on the given case files."""
+    comparison = Comparison(running.sources())
+    for file in files:
+        on_case(file.stem)
+        checks, failures = running.compare(file, dtypes, steps)
+        comparison.checks += checks
+        comparison.failures += failures
+    return comparison
+
+
+def record(running: Sides, on_case: Callable[[str, str], None] = lambda *_: None) -> list[Recorded]:
+    """Run every side live on every case in float64 and write the recorded results, all sides or none."""
+    if running.recorded:
+        missing = ", ".join(side(name).title for name in running.recorded)
+        raise InputError("record", expected="every side live", found=f"no {missing} on this machine")
+    cases = {file: read_case(file) for file in paths.case_files()}
+    if not cases:
+        raise InputError(str(paths.cases()), expected="case files", found="none", hint="Run 'twingrad fixtures'.")
+    digests = {case.name: case.digest for case in cases.values()}
+    recordings = []
+    for name, worker in running.workers.items():
+        before = source_digest(side(name), digests)
+        results = {}
+        for file, case in cases.items():
+            on_case(name, case.name)
+            result = running.result(name, case, file, "float64", STEPS)
+            assert result is not None
+            results[case.name] = result
+        if source_digest(side(name), digests) != before:
+            raise SideError(f"side {name}: its sources changed while it was recorded. Nothing was written; run again.")
+        common = {
+            "side": name,
+            "dtype": "float64",
+            "device": "cpu",
+            "source_digest": before,
+            "created": now(),
+        }
+        recordings.append(Recorded(**common, versions=worker.versions, results=results))
+    for recording in recordings:
+        recording.write(paths.recorded(recording.side))
+    return recordings
+
+
+def find_cases(names: list[str]) -> list[Path]:
+    """Case files by path or by the name of a case of the checkout; all of the checkout's where `names` is empty."""
+    files = {file.stem: file for file in paths.case_files()}
+    if not names:
+        if not files:
+            raise InputError(str(paths.cases()), expected="case files", found="none", hint="Run 'twingrad fixtures'.")
+        return list(files.values())
+    found = []
+    for name in names:
+        file = files.get(name, Path(name))
+        if not file.is_file():
+            hint = "'twingrad cases' lists the cases of the checkout."
+            raise InputError(name, expected="a case file or the name of a case", found="neither", hint=hint)
+        found.append(file)
+    return found
+
+
+def save(comparison: Comparison, file: Path) -> None:
+    """Write a comparison as JSON, atomically."""
+    temporary = file.with_name(f".{file.name}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(comparison.as_json(), indent=1) + "\n", "utf-8")
+        temporary.replace(file)
+    except OSError as error:
+        raise InputError(str(file), expected="a place to write to", found=error.strerror or str(error)) from None
+
+
+def by_case(checks: list[Check]) -> Iterator[tuple[str, list[Check]]]:
+    """The checks of each case, in the order of their first appearance."""
+    groups: dict[str, list[Check]] = {}
+    for check in checks:
+        groups.setdefault(check.case, []).append(check)
+    yield from groups.items()

@@ -1,0 +1,57 @@
+"""The table of sides, `shared_fixtures/sides.toml`, and what identifies a side's sources."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import paths
+from ..errors import InputError, one_of
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side: its name, its title for people, how its worker starts, which files compute its results."""
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+def sides() -> dict[str, Side]:
+    """All sides by name, in the order of the table."""
+    table = tomllib.loads((paths.shared_fixtures() / "sides.toml").read_text("utf-8"))
+    return {
+        name: Side(name, entry["title"], *(tuple(entry[key]) for key in ("command", "needs", "sources")))
+        for name, entry in table.items()
+    }
+
+
+def side(name: str) -> Side:
+    """The side called `name`; raises InputError listing the known ones."""
+    table = sides()
+    if name not in table:
+        raise InputError("side", expected=one_of(table), found=repr(name))
+    return table[name]
+
+
+def source_files(of: Side, root: Path) -> list[Path]:
+    """The side's source files, in the order of their paths from the root."""
+    files = {path for pattern in of.sources for path in root.glob(pattern)}
+    return sorted(files, key=lambda path: path.relative_to(root).as_posix().encode())
+
+
+def source_digest(of: Side, case_digests: Mapping[str, str]) -> str:
+    """SHA-256 over the side's sources and the given cases (FORMAT.md, "Digests")."""
+    root, sha = paths.root(), hashlib.sha256()
+    for path in source_files(of, root):
+        content = path.read_bytes().replace(b"\r\n", b"\n")
+        sha.update(f"{path.relative_to(root).as_posix()}={hashlib.sha256(content).hexdigest()}\n".encode())
+    for name in sorted(case_digests, key=str.encode):
+        sha.update(f"{name}={case_digests[name]}\n".encode())
+    return sha.hexdigest()

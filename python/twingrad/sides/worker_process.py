@@ -1,0 +1,219 @@
+"""A side as a worker process: requests go in, progress and results come out, failures are told apart.
+
+The protocol is described in `docs/protocol.md`.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from .. import paths
+from ..errors import InputError, SideError
+from .find_julia import HOW_TO_GET, find_julia
+from .table import Side, side
+
+PROTOCOL = 1
+START_SECONDS = 900.0
+"""How long a worker may take to say hello. Long, since Julia may have packages to precompile."""
+SILENCE_SECONDS = 300.0
+"""How long a worker may be silent at a request before it counts as hung."""
+STDERR_LINES = 40
+
+Message = dict[str, Any]
+
+
+def command_of(of: Side) -> list[str]:
+    """The command line that starts the side's worker; raises InputError where what it needs is missing."""
+    names = {"python": sys.executable, "root": str(paths.root())}
+    if "julia" in of.needs:
+        julia = find_julia()
+        if julia is None:
+            expected = f"Julia, which the side '{of.name}' needs"
+            raise InputError("julia", expected=expected, found="none that can be used", hint=HOW_TO_GET)
+        names |= {"julia": julia.executable, "julia_project": julia.project}
+    return [part.format(**names) for part in of.command]
+
+
+def is_available(name: str) -> bool:
+    """Whether what the side needs is on this machine."""
+    return "julia" not in side(name).needs or find_julia() is not None
+
+
+class Worker:
+    """A side's worker process, started at the first request and again after it died.
+
+    Args:
+        name: the side's name.
+        threads: threads for the side's linear algebra.
+        silence_seconds: how long it may say nothing at a request.
+        command: replaces the command line of the table of sides.
+
+    Raises from `request`: InputError for bad input, SideError when the side fails.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        threads: int = 1,
+        silence_seconds: float = SILENCE_SECONDS,
+        start_seconds: float = START_SECONDS,
+        command: list[str] | None = None,
+    ) -> None:
+        self.name, self.threads = name, threads
+        self.silence_seconds, self.start_seconds = silence_seconds, start_seconds
+        self._command = command
+        self._process: subprocess.Popen[str] | None = None
+        self._messages: queue.Queue[str | None] = queue.Queue()
+        self._stderr: collections.deque[str] = collections.deque(maxlen=STDERR_LINES)
+        self._readers: list[threading.Thread] = []
+        self._number = 0
+        self._hello: Message = {}
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def versions(self) -> Mapping[str, Any]:
+        """What computes on this side: language, framework, BLAS, processor, threads. Starts the worker."""
+        self._start()
+        versions: Mapping[str, Any] = self._hello["versions"]
+        return versions
+
+    def request(
+        self, verb: str, arguments: Mapping[str, Any], on_progress: Callable[[Message], None] = lambda _: None
+    ) -> Message:
+        """Send one request and wait for its result; progress messages go to `on_progress`."""
+        self._start()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._number += 1
+        try:
+            line = json.dumps({"id": self._number, "verb": verb, "arguments": dict(arguments)})
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._failed(f"died before the request '{verb}'") from None
+        try:
+            while True:
+                message = self._receive(self.silence_seconds, f"the request '{verb}'")
+                if message.get("id") != self._number:
+                    raise self._failed(f"answered request {message.get('id')!r} instead of {self._number}")
+                if "progress" in message:
+                    on_progress(message["progress"])
+                elif "result" in message:
+                    result: Message = message["result"]
+                    return result
+                elif "error" in message:
+                    raise _as_exception(self.name, message["error"])
+                else:
+                    raise self._failed(f"sent a message with neither result nor error: {message}")
+        except KeyboardInterrupt:
+            self.close(at_once=True)
+            raise
+
+    def close(self, at_once: bool = False) -> None:
+        """End the process: closing its input asks it to leave; it is killed if it does not."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(OSError):
+            if process.stdin:
+                process.stdin.close()
+        if not at_once:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for reader in self._readers:
+            reader.join(timeout=10)
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+    def _start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.close(at_once=True)
+        command = self._command or command_of(side(self.name))
+        threads = {f"{name}_NUM_THREADS": str(self.threads) for name in ("OMP", "OPENBLAS", "MKL", "JULIA")}
+        environment = os.environ | threads | {"TWINGRAD_ROOT": str(paths.root())}
+        self._messages, self._stderr = queue.Queue(), collections.deque(maxlen=STDERR_LINES)
+        try:
+            self._process = process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SideError(f"side {self.name}: cannot start {command[0]}: {error.strerror}") from None
+        self._readers = [
+            threading.Thread(target=_read_lines, args=(process.stdout, self._messages.put), daemon=True),
+            threading.Thread(target=_read_lines, args=(process.stderr, self._stderr.append), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        hello = self._receive(self.start_seconds, "its start")
+        if not isinstance(hello.get("hello"), dict) or hello["hello"].get("protocol") != PROTOCOL:
+            raise self._failed(f"expected a hello of protocol {PROTOCOL}, found {hello}")
+        self._hello = hello["hello"]
+
+    def _receive(self, seconds: float, occasion: str) -> Message:
+        try:
+            line = self._messages.get(timeout=seconds)
+        except queue.Empty:
+            raise self._failed(f"hung: nothing for {seconds:g} s during {occasion}") from None
+        if line is None:
+            assert self._process is not None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=10)
+            raise self._failed(f"died with exit status {self._process.returncode} during {occasion}")
+        try:
+            message = json.loads(line)
+        except json.JSONDecodeError:
+            message = None
+        if not isinstance(message, dict):
+            raise self._failed(f"sent a line that is no JSON object during {occasion}: {line.strip()[:200]!r}")
+        return message
+
+    def _failed(self, what: str) -> SideError:
+        """The exception for a broken worker, which is killed; its last lines on stderr are part of the message."""
+        self.close(at_once=True)
+        last = "".join(f"\n  | {line.rstrip()}" for line in self._stderr if line)
+        return SideError(f"side {self.name}: the worker {what}" + (f"; its stderr ended with{last}" if last else ""))
+
+
+def _read_lines(stream: Any, put: Callable[[str | None], None]) -> None:
+    with contextlib.suppress(ValueError, OSError):
+        for line in stream:
+            put(line)
+    put(None)
+
+
+def _as_exception(name: str, error: Mapping[str, Any]) -> Exception:
+    if error.get("kind") == "input":
+        fields = {key: str(error.get(key, "")) for key in ("expected", "found", "hint")}
+        return InputError(str(error.get("where", name)), **fields)
+    return SideError(f"side {name}: {error.get('message', 'no message')}")

@@ -1,0 +1,1 @@
+"""Training: settings that both sides share, and the PyTorch side's loops."""

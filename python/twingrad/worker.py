@@ -1,0 +1,122 @@
+"""The PyTorch side's worker: `python -m twingrad.worker` answers requests on its standard input.
+
+The protocol is described in `docs/protocol.md`; the same program on the Julia side is `julia julia/twingrad.jl serve`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .engine import evaluate
+from .errors import InputError
+from .format import Result, read_case
+from .format.result import now
+from .sides.table import side, source_digest
+from .training.control import train_control
+from .training.settings import control_settings
+
+PROTOCOL = 1
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+def versions() -> dict[str, Any]:
+    """What computes here: language, framework, linear algebra, processor, threads."""
+    return {
+        "language": f"Python {platform.python_version()}",
+        "framework": f"PyTorch {torch.__version__}",
+        "blas": "MKL" if "USE_MKL=ON" in torch.__config__.show() else "OpenBLAS or other",
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def run(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """Evaluate the case in file `case`; write the result to `out`. Options: dtype, device, steps."""
+    case = read_case(Path(arguments["case"]))
+    options = {name: arguments[name] for name in ("dtype", "device", "steps") if name in arguments}
+    dtype, device = options.get("dtype", "float64"), options.get("device", "cpu")
+    result = Result(
+        case=case.name,
+        case_digest=case.digest,
+        side="torch",
+        dtype=dtype,
+        device=device,
+        versions=versions(),
+        source_digest=source_digest(side("torch"), {case.name: case.digest}),
+        created=now(),
+        arrays=evaluate(case.model, case.config, case.groups, **options),
+    )
+    result.write(Path(arguments["out"]))
+    return {"loss": float(result.arrays["loss"])}
+
+
+def train(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """Train a control network with `settings` up to `iterations` steps; the file is `out`."""
+    settings = control_settings(arguments["settings"])
+    done = train_control(settings, arguments["iterations"], Path(arguments["out"]), versions(), progress)
+    return {"iteration": done.iteration, "status": done.status}
+
+
+VERBS: dict[str, Callable[[Mapping[str, Any], Progress], dict[str, Any]]] = {"run": run, "train": train}
+
+
+def answer(request: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """The reply to one request: {"result": ...} or {"error": ...}."""
+    verb = request.get("verb")
+    try:
+        if verb not in VERBS:
+            raise InputError("verb", expected=", ".join(VERBS), found=repr(verb))
+        return {"result": VERBS[verb](request.get("arguments", {}), progress)}
+    except InputError as error:
+        fields = {name: getattr(error, name) for name in ("where", "expected", "found", "hint")}
+        return {"error": {"kind": "input", **fields}}
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": {"kind": "failure", "message": f"{type(error).__name__}: {error}"}}
+
+
+def main() -> None:
+    """Serve until the input ends. Whatever a library prints goes to stderr, never into the protocol."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+
+    def send(message: dict[str, Any]) -> None:
+        channel.write(json.dumps(message) + "\n")
+        channel.flush()
+
+    send({"hello": {"protocol": PROTOCOL, "side": "torch", "versions": versions()}})
+    for line in sys.stdin:
+        request = json.loads(line)
+        number = {"id": request.get("id")}
+        send(number | answer(request, partial(_send_progress, send, number)))
+
+
+def _send_progress(send: Callable[[dict[str, Any]], None], number: dict[str, Any], state: Mapping[str, Any]) -> None:
+    send(number | {"progress": state})
+
+
+if __name__ == "__main__":
+    main()
