@@ -134,7 +134,7 @@ def run(
     }
     with Worker(side, threads=threads, silence_seconds=time_limit) as worker:
         done = worker.request("run", arguments)
-    console().print(f"{out}: loss {done['loss']!r}")
+    console().print(f"{out}: loss {done['loss']!r}", soft_wrap=True)
 
 
 @app.command()
@@ -195,6 +195,27 @@ def setup() -> None:
     set_up(console())
 
 
+@app.command("sides")
+def list_sides() -> None:
+    """Print the names of the sides that can run on this machine, one a line."""
+    from .sides import is_available, sides
+
+    for name in sides():
+        if is_available(name):
+            print(name)  # noqa: T201
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def julia(context: typer.Context) -> None:
+    """Run the Julia in use, in its project: twingrad julia -e 'using TwinGrad'."""
+    import os
+
+    from .sides.setup import julia_command
+
+    command = julia_command(context.args)
+    os.execvp(command[0], command)
+
+
 @app.command()
 def doctor(threads: Threads = 1) -> None:
     """Say what is on this machine, what is missing, and what to do about it."""
@@ -212,7 +233,7 @@ def report(
     """Draw the tables and figures of saved results: OUT/index.html."""
     from .report.page import write_page
 
-    console().print(f"{write_page(out)}")
+    console().print(f"{write_page(out)}", soft_wrap=True)
 
 
 @train_app.command("control")
@@ -277,11 +298,12 @@ def train_control(
     console().print(
         f"{file}: {trained.status} after {trained.iteration} iterations, objective {history['objective'][-1]:.4e} "
         f"(test {history['objective_test'][-1]:.4e}), accuracy {history['accuracy_train'][-1]:.3f} "
-        f"(test {history['accuracy_test'][-1]:.3f})"
+        f"(test {history['accuracy_test'][-1]:.3f})",
+        soft_wrap=True,
     )
     if figures:
         for picture in draw_training(out):
-            console().print(f"{picture}")
+            console().print(f"{picture}", soft_wrap=True)
 
 
 def _choose(name: str, what: str, known: Iterable[str]) -> str:

@@ -37,6 +37,12 @@ class Source:
         return f"{side(self.side).title} {how} ({self.versions['framework']}, {self.versions['language']})"
 
 
+def recorded_source(name: str) -> Source:
+    """The source that a side's recorded results are; raises InputError where there are none."""
+    recorded = read_recorded(paths.recorded(name))
+    return Source(name, False, recorded.versions, recorded.created)
+
+
 @dataclass
 class Comparison:
     """All checks of a comparison, and the failures that left no arrays to check."""

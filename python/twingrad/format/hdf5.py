@@ -7,6 +7,7 @@ What the files hold is described in `shared_fixtures/FORMAT.md`; the same file o
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import struct
@@ -51,6 +52,18 @@ class Contents:
         value = self._attribute(name, "an integer")
         if not isinstance(value, int):
             raise InputError(f"{self.path}, attribute {name}", expected="an integer", found=repr(value))
+        return value
+
+    def json_object(self, name: str) -> dict[str, Any]:
+        """A root attribute that must be the text of a JSON object."""
+        text = self.text(name)
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = None
+        if not isinstance(value, dict):
+            where = f"{self.path}, attribute {name}"
+            raise InputError(where, expected="a JSON object", found=repr(text[:60]))
         return value
 
     def _attribute(self, name: str, kind: str) -> Attribute:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
 from ..specs import Arrays
 from . import hdf5
 
@@ -82,14 +81,14 @@ def read_result(path: Path) -> Result:
     """Read and check a result file; raises InputError."""
     contents = hdf5.read(path, FORMAT)
     attributes = _read(contents, COVERED, GROUPS)
-    return Result(**attributes, versions=_versions(contents), arrays=contents.arrays)
+    return Result(**attributes, versions=contents.json_object("versions"), arrays=contents.arrays)
 
 
 def read_recorded(path: Path) -> Recorded:
     """Read and check a file of recorded results; raises InputError."""
     contents = hdf5.read(path, RECORDED_FORMAT)
     attributes = _read(contents, RECORDED_COVERED, ("cases",))
-    versions = _versions(contents)
+    versions = contents.json_object("versions")
     results = {}
     for case, case_digest in _case_digests(contents.group_attributes).items():
         arrays = contents.below(f"cases/{case}")
@@ -130,16 +129,6 @@ def _case_digests(group_attributes: Mapping[str, Mapping[str, hdf5.Attribute]]) 
         for path, attributes in group_attributes.items()
         if path.startswith("cases/") and path.count("/") == 1
     }
-
-
-def _versions(contents: hdf5.Contents) -> Mapping[str, Any]:
-    try:
-        versions = json.loads(contents.text("versions"))
-    except json.JSONDecodeError as error:
-        versions = error
-    if not isinstance(versions, dict):
-        raise InputError(f"{contents.path}, attribute versions", expected="a JSON object", found=str(versions))
-    return versions
 
 
 def _as_text(value: Any) -> str:

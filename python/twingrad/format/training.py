@@ -75,8 +75,8 @@ def read_training(path: Path) -> Training:
     hdf5.check_digest(contents, "digest", hdf5.digest(values, contents.arrays))
     training = Training(
         side=contents.text("side"),
-        versions=json.loads(contents.text("versions")),
-        settings=json.loads(contents.text("settings")),
+        versions=contents.json_object("versions"),
+        settings=contents.json_object("settings"),
         iteration=contents.integer("iteration"),
         step_constant=float(contents.attributes["step_constant"]),
         status=contents.text("status"),

@@ -86,6 +86,6 @@ def verdict(comparison: Comparison) -> str:
 def _cell(checks: list[Check]) -> Text:
     if not checks:
         return Text("-")
-    worst = max(checks, key=lambda check: check.error)
-    passed = all(check.passed for check in checks)
-    return Text(f"{worst.error:.1e}", "" if passed else "bold red")
+    failed = [check for check in checks if not check.passed]
+    worst = max(failed or checks, key=lambda check: check.error)
+    return Text(f"{worst.error:.1e}", "bold red" if failed else "")

@@ -1,6 +1,6 @@
 """The sides: what computes results, each in a process of its own."""
 
-from .find_julia import find_julia
+from .locate_julia import find_julia
 from .table import Side, side, sides, source_digest
 from .worker_process import Worker, is_available
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from .. import paths
 from ..errors import InputError, SideError
-from .find_julia import HOW_TO_GET, find_julia
+from .locate_julia import HOW_TO_GET, find_julia
 from .table import Side, side
 
 PROTOCOL = 1

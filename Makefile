@@ -1,0 +1,56 @@
+# make report   set everything up, compare, train a little on each side, draw report/index.html
+# make test     set everything up, then lint, types and every test
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+# The short training runs of the report: data set/network/method, and how long.
+RUNS       := donut2d/odenet/euler spiral2d/resnet/kutta4 squares2d/odenet-simplex/improved-euler
+ITERATIONS ?= 1000
+
+.PHONY: report test setup lint julia-test format clean
+.NOTPARALLEL:
+
+report: setup
+	$(BIN)/twingrad compare --save report/comparison.json
+	set -e; for side in $$($(BIN)/twingrad sides); do \
+	  for run in $(RUNS); do \
+	    set -- $$(echo $$run | tr / ' '); \
+	    $(BIN)/twingrad train control --side $$side --dataset $$1 --network $$2 --method $$3 \
+	      --iterations $(ITERATIONS) --out report/training/$$1-$$2-$$3 --no-figures; \
+	  done; \
+	done
+	$(BIN)/twingrad report --out report
+
+test: setup lint
+	$(BIN)/pytest tests
+	$(BIN)/pytest compare
+	@$(MAKE) --no-print-directory julia-test
+
+# Julia's own tests, where there is a Julia.
+julia-test:
+	@if $(BIN)/twingrad julia --version >/dev/null 2>&1; then \
+	  $(BIN)/twingrad julia -e 'using Pkg; Pkg.test("TwinGrad")'; \
+	else \
+	  echo "Julia's own tests were NOT RUN: there is no Julia on this machine."; \
+	fi
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+setup: $(VENV)/installed
+	$(BIN)/twingrad setup
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+format:
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean:
+	rm -rf $(VENV) report

@@ -1,0 +1,40 @@
+"""
+    TwinGrad
+
+The Flux.jl half of TwinGrad: the same networks as the Python package `twingrad`, loading the same weights and data.
+`TwinGrad.main(["--help"])` lists what the command can do; the files mirror those under `python/twingrad/`.
+"""
+module TwinGrad
+
+using JSON: JSON
+
+include("errors.jl")
+include("specs.jl")
+include("axes.jl")
+include("paths.jl")
+
+include("data/philox.jl")
+include("data/planar.jl")
+
+include("control/runge_kutta.jl")
+include("models/control_net.jl")
+include("control/costate.jl")
+include("control/simplex.jl")
+include("control/descent.jl")
+include("engine.jl")
+
+include("format/hdf5.jl")
+include("format/case.jl")
+include("format/result.jl")
+include("format/training.jl")
+
+include("sides/table.jl")
+include("comparator/compare.jl")
+include("training/control.jl")
+include("harness.jl")
+include("worker.jl")
+include("cli.jl")
+
+export ControlNet, ControlNetConfig, InputError, automatic_gradient, evaluate, loss, read_case, states
+
+end

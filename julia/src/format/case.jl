@@ -1,0 +1,83 @@
+# Cases: one evaluation of one model. The same file on the Python side is `python/twingrad/format/case.py`.
+
+const CASE_FORMAT = "twingrad-case"
+const CASE_GROUPS = ("params", "inputs", "targets")
+
+"""
+    Case
+
+A checked case: `groups` holds the arrays of "params", "inputs" and "targets" by name, `oracle` those under `/oracle` by
+their path in it, or nothing. `digest` is computed where the file has none.
+"""
+struct Case
+    file::String
+    name::String
+    model::String
+    config::ControlNetConfig
+    groups::Dict{String,Dict{String,Array}}
+    oracle::Union{Nothing,Dict{String,Array}}
+    digest::String
+end
+
+"""
+    read_case(file)
+
+Read and check a case file; an InputError names file, entry, what was expected and what was found.
+"""
+function read_case(file)
+    contents = read_file(file, CASE_FORMAT)
+    check_names(
+        contents;
+        required=("format", "format_version", "name", "model", "config"),
+        optional=("seed", "generator", "digest", "oracle_digest"),
+        groups=(CASE_GROUPS..., "oracle"),
+    )
+    name, model, text = (attribute(contents, key) for key in ("name", "model", "config"))
+    occursin(NAME, name) ||
+        throw(InputError("$file, attribute name"; expected="a name of A-Z a-z 0-9 _ . -", found=repr(name)))
+    haskey(contents.attributes, "seed") && attribute(contents, "seed", Integer)
+    haskey(contents.attributes, "generator") && attribute(contents, "generator")
+    spec = model_spec(model, "$file, attribute model")
+    config = spec.config(parse_json(text, "$file, attribute config"), "$file, attribute config")
+    groups = Dict(group => below(contents, group) for group in CASE_GROUPS)
+    oracle = below(contents, "oracle")
+
+    sizes = Dict{String,Int}()
+    params = spec.params(config)
+    check_arrays(params, groups["params"], "$file, /params", sizes)
+    check_arrays(spec.inputs, groups["inputs"], "$file, /inputs", sizes)
+    check_arrays(spec.targets, groups["targets"], "$file, /targets", sizes)
+    wrong = contradiction(config, groups["params"])
+    wrong === nothing || throw(InputError("$file, /params/$(wrong[1])"; expected=wrong[2], found=wrong[3]))
+    isempty(oracle) || check_arrays(oracle_specs(spec, params), oracle, "$file, /oracle", sizes)
+
+    covered = ["format" => CASE_FORMAT, "format_version" => FORMAT_VERSION, "name" => name, "model" => model, "config" => text]
+    arrays = Dict("$group/$key" => array for group in CASE_GROUPS for (key, array) in groups[group])
+    computed = digest(covered, arrays)
+    if haskey(contents.attributes, "digest")
+        check_digest(contents, "digest", computed)
+        isempty(oracle) ||
+            check_digest(contents, "oracle_digest", digest((), Dict("oracle/$path" => array for (path, array) in oracle)))
+    end
+    return Case(file, name, model, config, groups, isempty(oracle) ? nothing : oracle, computed)
+end
+
+"The entries of `/oracle`: loss, outputs, and gradients by parameters and floating-point inputs."
+function oracle_specs(spec, params)
+    plain(array) = ArraySpec(Float64, array.dims)
+    return [
+        "loss" => ArraySpec(Float64, ())
+        ["outputs/$name" => plain(array) for (name, array) in spec.outputs]
+        ["grads/$name" => plain(array) for (name, array) in params]
+        ["grads_inputs/$name" => plain(array) for (name, array) in spec.inputs if array.type == Float64]
+    ]
+end
+
+"Parsed JSON text; an InputError names `where`."
+function parse_json(text, where)
+    try
+        return JSON.parse(text)
+    catch
+        throw(InputError(where; expected="a JSON object", found=repr(first(text, 60))))
+    end
+end

@@ -1,0 +1,63 @@
+# Results: what one side computed for one case. The same file on the Python side is `python/twingrad/format/result.py`.
+
+using Dates: Dates
+
+const RESULT_FORMAT, RECORDED_FORMAT = "twingrad-result", "twingrad-recorded"
+const RESULT_COVERED = ("case", "case_digest", "side", "dtype", "device", "versions", "source_digest", "created")
+const RECORDED_COVERED = ("side", "dtype", "device", "versions", "source_digest", "created")
+
+"""
+    Result
+
+The arrays of a result by path ("loss", "outputs/prediction", "grads/K", ...), and where they come from.
+"""
+struct Result
+    case::String
+    case_digest::String
+    side::String
+    dtype::String
+    device::String
+    versions::Dict{String,Any}
+    source_digest::String
+    created::String
+    arrays::Dict{String,Array}
+end
+
+"The present time in UTC, ISO 8601 to the second."
+now_utc() = Dates.format(Dates.now(Dates.UTC), "yyyy-mm-ddTHH:MM:SSZ")
+
+"Write a result file."
+function write_result(file, result::Result)
+    attrs = Any["format" => RESULT_FORMAT, "format_version" => FORMAT_VERSION]
+    for name in RESULT_COVERED
+        value = getfield(result, Symbol(name))
+        push!(attrs, name => value isa String ? value : JSON.json(value))
+    end
+    push!(attrs, "digest" => digest(attrs, result.arrays))
+    write_file(file, attrs, result.arrays)
+end
+
+"""
+    read_recorded(file)
+
+The recorded results of one side by case name, checked; with the side's name, versions, `source_digest` and date.
+"""
+function read_recorded(file)
+    contents = read_file(file, RECORDED_FORMAT)
+    names = ("format", "format_version", RECORDED_COVERED...)
+    check_names(contents; required=(names..., "digest"), groups=("cases",))
+    digests = Dict(
+        replace(path, "cases/" => "") => get(attrs, "case_digest", "") for
+        (path, attrs) in contents.group_attributes if startswith(path, "cases/") && count('/', path) == 1
+    )
+    tail = join("$case=$(digests[case])\n" for case in sort!(collect(keys(digests))))
+    check_digest(contents, "digest", digest([name => contents.attributes[name] for name in names], contents.arrays, tail))
+    side, dtype, device, text, source_digest, created = (attribute(contents, name) for name in RECORDED_COVERED)
+    versions = Dict{String,Any}(parse_json(text, "$file, attribute versions"))
+    results = Dict(
+        case => Result(
+            case, case_digest, side, dtype, device, versions, source_digest, created, below(contents, "cases/$case")
+        ) for (case, case_digest) in digests
+    )
+    return (; side, versions, source_digest, created, results)
+end

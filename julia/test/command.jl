@@ -1,0 +1,56 @@
+using Test
+using TwinGrad
+using TwinGrad: case_files, main, read_file, stem
+
+"(exit status, stdout, stderr) of the command."
+function command(arguments...)
+    mktempdir() do folder
+        out, err = joinpath(folder, "out"), joinpath(folder, "err")
+        status = redirect_stdio(() -> main(collect(String, arguments)); stdout=out, stderr=err)
+        return status, read(out, String), read(err, String)
+    end
+end
+
+@testset "run" begin
+    mktempdir() do folder
+        file, out = first(case_files()), joinpath(folder, "out.h5")
+        @test command("run", "--case", file, "--out", out, "--steps", "2")[1] == 0
+        result = read_file(out, "twingrad-result")
+        @test result.arrays["grads/K"] ≈ read_case(file).oracle["grads/K"] rtol = 1e-12
+        @test length(result.arrays["losses"]) == 2
+        @test result.attributes["side"] == "flux"
+    end
+end
+
+@testset "compare with the recorded results of PyTorch" begin
+    status, out, _ = command("compare", stem(first(case_files())))
+    @test status == 0
+    @test occursin("AGREE", out) && occursin("PyTorch RECORDED on", out)
+end
+
+@testset "train control" begin
+    mktempdir() do folder
+        options = ("--out", folder, "--iterations", "3", "--layers", "2", "--samples", "20", "--samples-test", "10")
+        status, out, _ = command("train", "control", options...)
+        @test status == 0 && occursin("complete after 3 iterations", out)
+        @test readdir(folder) == ["flux.h5"]
+    end
+end
+
+@testset "bad input is one line and exit status 2" begin
+    for (words, arguments) in (
+        "no-such.h5: expected a file of format twingrad-case" => ("run", "--case", "no-such.h5", "--out", "x.h5"),
+        "side: expected flux" => ("run", "--side", "torch", "--case", "x.h5", "--out", "x.h5"),
+        "dataset: expected one of" => ("train", "control", "--out", "/tmp", "--dataset", "moons"),
+        "dtype: expected one of float64, float32" => ("run", "--case", first(case_files()), "--out", "x.h5", "--dtype", "half"),
+    )
+        status, out, err = command(arguments...)
+        @test status == 2
+        @test occursin(words, err) && count('\n', err) == 1 && isempty(out)
+    end
+end
+
+@testset "doctor" begin
+    status, out, _ = command("doctor")
+    @test status == 0 && occursin("Flux", out) && occursin("HDF5", out)
+end

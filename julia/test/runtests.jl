@@ -1,0 +1,15 @@
+# Julia's own tests: `Pkg.test("TwinGrad")`. What both languages must share is tested in `compare/`.
+using Aqua: Aqua
+using Test: @testset
+using TwinGrad: TwinGrad
+
+@testset "TwinGrad" begin
+    @testset "package" begin
+        Aqua.test_all(TwinGrad)
+    end
+    for part in ("random_numbers", "control", "format", "comparator", "training", "command")
+        @testset "$part" begin
+            include("$part.jl")
+        end
+    end
+end

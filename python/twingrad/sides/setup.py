@@ -1,0 +1,78 @@
+"""Preparing the Julia side: packages for the Julia that is there, or Julia itself where the network allows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+from rich.console import Console
+
+from .. import paths
+from ..errors import InputError
+from .locate_julia import SWITCHED_OFF, find_julia, is_instantiated, too_old, version_of
+
+INSTANTIATE = """
+using Pkg
+VERSION < v"1.11" && Pkg.develop(path="julia")
+Pkg.instantiate()
+using TwinGrad
+"""
+
+
+def set_up(console: Console) -> None:
+    """Install what the Julia side needs, with its progress on stderr; says what is missing, and never fails for it.
+
+    TWINGRAD_JULIA and TWINGRAD_JULIA_PROJECT are taken as they are. A julia on PATH gets the packages of the root
+    project. juliapkg gets a project of its own for `twingrad.julia.load()`, and Julia itself where none is on PATH.
+    """
+    if os.environ.get("TWINGRAD_JULIA"):
+        console.print(_outcome())
+        return
+    executable = shutil.which("julia")
+    if executable is not None and not too_old(version_of(executable) or "0"):
+        _instantiate_root(console, executable)
+    _resolve_juliapkg(console)
+    console.print(_outcome(), soft_wrap=True)
+
+
+def _outcome() -> str:
+    switched_off = os.environ.get("TWINGRAD_JULIA", "").lower() in SWITCHED_OFF
+    julia = find_julia()
+    if julia is not None:
+        return f"Julia {julia.version} at {julia.executable}, project {julia.project}"
+    why = "is switched off by TWINGRAD_JULIA" if switched_off else "cannot be used on this machine"
+    return f"Julia {why}; recorded results stand in for the Flux side. 'twingrad doctor' says more."
+
+
+def _instantiate_root(console: Console, executable: str) -> None:
+    root = paths.root()
+    fresh = is_instantiated(root)
+    command = [executable, "--startup-file=no", f"--project={root}", "-e", "using TwinGrad" if fresh else INSTANTIATE]
+    console.print(
+        f"Julia at {executable}: {'checking' if fresh else 'installing'} the packages of {root}", soft_wrap=True
+    )
+    try:
+        subprocess.run(command, cwd=root, check=True, stdout=sys.stderr)
+    except (OSError, subprocess.CalledProcessError) as error:
+        console.print(f"The packages of {root} could not be installed: {error}", soft_wrap=True)
+
+
+def _resolve_juliapkg(console: Console) -> None:
+    import juliapkg
+
+    try:
+        if not juliapkg.resolve(dry_run=True):
+            console.print("juliapkg: installing Julia's packages for Python, and Julia where it is missing")
+            juliapkg.resolve()
+    except Exception as error:  # juliapkg raises whatever its downloads and subprocesses raise
+        console.print(f"juliapkg could not bring Julia: {error}", soft_wrap=True)
+
+
+def julia_command(arguments: list[str]) -> list[str]:
+    """The command line that runs the Julia in use, in its project; raises InputError where there is none."""
+    julia = find_julia()
+    if julia is None:
+        raise InputError("julia", expected="Julia", found="none that can be used", hint="See 'twingrad doctor'.")
+    return [julia.executable, f"--project={julia.project}", *arguments]

@@ -1,0 +1,140 @@
+"""The comparator, above all that it fails."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from twingrad import engine, paths
+from twingrad.comparator import compare_array, compare_arrays, compare_case, read_bounds, relative_error
+from twingrad.format import Result, read_case
+
+BOUNDS = read_bounds(paths.shared_fixtures() / "bounds.toml")
+
+
+def test_relative_error_is_as_defined():
+    a, b = np.array([3.0, 4.0, 1.0]), np.array([3.0, 4.0, 0.0])
+    assert relative_error(a, b) == pytest.approx(1 / 5)
+    assert relative_error(b, b) == 0
+    assert relative_error(np.array([0.0, -2.0]), np.zeros(2)) == 2
+    assert relative_error(np.array([np.nan]), np.ones(1)) == np.inf
+    assert relative_error(np.float64(1.5), np.float64(1.0)) == 0.5
+
+
+def test_message_names_index_values_error_and_bound():
+    a = np.zeros((2, 3))
+    b = np.ones((2, 3))
+    a[:] = b
+    a[1, 2] = 1.5
+    error, message = compare_array(a, b, 1e-10)
+    assert error == pytest.approx(0.5 / np.sqrt(6))
+    assert message == "worst at index [1, 2]: 1.5 against 1.0, error 2.04e-01, bound 1e-10"
+    assert compare_array(b, b, 0.0) == (0.0, "")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "says"),
+    [
+        (np.zeros(2), np.zeros(3), "shape (2,) against (3,)"),
+        (np.zeros((2, 1)), np.zeros((1, 2)), "shape (2, 1) against (1, 2)"),
+        (np.zeros(2, np.int64), np.zeros(2), "dtype int64 against float64"),
+        (np.zeros(2), np.zeros(2, np.float32), "dtype float64 against float32"),
+        (np.array([np.nan]), np.zeros(1), "error inf"),
+        (np.array([1e-9]), np.zeros(1), "error 1.00e-09"),
+    ],
+)
+def test_what_cannot_agree_does_not(a, b, says):
+    error, message = compare_array(a, b, 1e-10)
+    assert error > 1e-10
+    assert says in message
+
+
+def test_float32_may_be_held_against_float64():
+    assert compare_array(np.ones(2, np.float32), np.ones(2), 0.0) == (0.0, "")
+
+
+def test_key_sets_must_be_equal():
+    one, two = {"a": np.ones(1), "b": np.ones(1)}, {"a": np.ones(1), "c": np.ones(1)}
+    checks = list(compare_arrays(one, two, 1.0, case="x", dtype="float64", check="sides", names=("torch", "flux")))
+    assert {check.array: check.message for check in checks} == {
+        "a": "",
+        "b": "missing on the side of flux",
+        "c": "missing on the side of torch",
+    }
+
+
+@pytest.fixture(scope="module")
+def results():
+    case = read_case(paths.cases() / "control_net-odenet-kutta3-spiral2d.h5")
+    arrays = engine.evaluate(case.model, case.config, case.groups, steps=3)
+    torch = Result(case.name, case.digest, "torch", "float64", "cpu", {}, "", "", arrays)
+    return case, {"torch": torch, "flux": replace(torch, side="flux")}
+
+
+def test_equal_results_agree_in_every_kind_of_check(results):
+    case, both = results
+    checks = compare_case(case, both, BOUNDS)
+    assert all(check.passed for check in checks)
+    assert {(check.check, check.left, check.right) for check in checks} == {
+        ("oracle", "torch", "oracle"),
+        ("oracle", "flux", "oracle"),
+        ("manual", "torch by hand", "torch"),
+        ("manual", "flux by hand", "flux"),
+        ("sides", "torch", "flux"),
+        ("steps", "torch", "flux"),
+    }
+    arrays = {check.array for check in checks if check.check == "sides"}
+    names = {"K", "b", "W", "mu", "dt"}
+    assert {f"grads/{name}" for name in names} | {f"grads_manual/{name}" for name in names} <= arrays
+    assert {"loss", "outputs/prediction", "grads_inputs/x", "grads_inputs_manual/x"} <= arrays
+    assert {check.array for check in checks if check.check == "steps"} == {
+        "losses",
+        *(f"params_after/{name}" for name in names),
+    }
+
+
+def test_a_change_of_any_array_is_caught_where_it_belongs(results):
+    case, both = results
+    flux = both["flux"]
+    for path, array in flux.arrays.items():
+        wrong = np.array(array)
+        wrong.flat[-1] += 1e-6 * (np.linalg.norm(array) or 1.0)
+        changed = {**both, "flux": replace(flux, arrays={**flux.arrays, path: wrong})}
+        failed = [check for check in compare_case(case, changed, BOUNDS) if not check.passed]
+        kinds = {check.check for check in failed}
+        assert kinds
+        if path.startswith(("losses", "params_after")):
+            assert kinds == {"steps"}, path
+        elif "_manual" in path:
+            assert kinds == {"sides", "manual"}, path
+        elif path.startswith("grads"):
+            assert kinds == {"sides", "oracle", "manual"}, path
+        else:
+            assert kinds == {"sides", "oracle"}, path
+
+
+def test_a_missing_array_is_caught(results):
+    case, both = results
+    flux = both["flux"]
+    for path in flux.arrays:
+        fewer = {name: array for name, array in flux.arrays.items() if name != path}
+        checks = compare_case(case, {**both, "flux": replace(flux, arrays=fewer)}, BOUNDS)
+        assert any("missing" in check.message for check in checks), path
+
+
+def test_transposed_and_permuted_weights_are_caught(results):
+    case, both = results
+    flux = both["flux"]
+    for path, wrong in {
+        "grads/K": np.swapaxes(flux.arrays["grads/K"], 1, 2),
+        "grads/b": flux.arrays["grads/b"][::-1].copy(),
+        "grads/dt": np.roll(flux.arrays["grads/dt"], 1),
+    }.items():
+        checks = compare_case(case, {**both, "flux": replace(flux, arrays={**flux.arrays, path: wrong})}, BOUNDS)
+        assert {check.array for check in checks if not check.passed} == {path}
+
+
+def test_results_of_two_dtypes_are_not_compared(results):
+    case, both = results
+    with pytest.raises(ValueError, match="one dtype"):
+        compare_case(case, {**both, "flux": replace(both["flux"], dtype="float32")}, BOUNDS)

@@ -1,0 +1,86 @@
+"""The cases: what the generator makes, what confirms it, and a lint of the folder."""
+
+import numpy as np
+import pytest
+
+from twingrad import engine, paths
+from twingrad.errors import SideError
+from twingrad.fixtures import generate
+from twingrad.fixtures.finite_differences import confirm
+from twingrad.fixtures.recipes import METHODS, recipes
+from twingrad.format import read_case
+
+
+def test_folder_is_in_order():
+    """Digests, finite values, seeds, names: everything is what the generator makes here, and nothing else is there."""
+    assert generate.problems() == []
+
+
+def test_folder_stays_under_20_megabytes():
+    size = sum(file.stat().st_size for file in paths.shared_fixtures().rglob("*") if file.is_file())
+    assert size < 20e6
+
+
+def test_recipes_cover_every_network_method_and_data_set():
+    made = recipes()
+    names = [recipe.name for recipe in made.values()]
+    assert len(set(names)) == len(names)
+    covered = {(recipe.network, recipe.method, recipe.dataset) for recipe in made.values()}
+    datasets = {"donut1d", "donut2d", "squares2d", "spiral2d"}
+    assert covered >= {(n, m, data) for n, methods in METHODS.items() for m in methods for data in datasets}
+    assert {recipe.d for recipe in made.values()} >= {2, 3, 64}
+    assert {recipe.layers for recipe in made.values()} >= {1, 5, 20, 100}
+
+
+@pytest.mark.parametrize("path", ["grads/K", "grads/b", "grads/W", "grads/mu", "grads/dt", "grads_inputs/x"])
+@pytest.mark.parametrize("damage", ["sign", "scale", "one entry"])
+def test_finite_differences_catch_a_wrong_gradient(small_case, path, damage):
+    oracle = engine.evaluate("control_net", small_case.config, small_case.groups)
+    oracle = {name: array for name, array in oracle.items() if name.startswith(("grads/", "grads_inputs/"))}
+
+    def loss(groups):
+        return engine.loss("control_net", small_case.config, groups)
+
+    assert all(found.holds for found in confirm(loss, small_case.groups, oracle, seed=1))
+    wrong = oracle[path].copy()
+    if damage == "sign":
+        wrong = -wrong
+    elif damage == "scale":
+        wrong *= 1 + 1e-6
+    else:
+        wrong.flat[-1] += 1e-5 * np.linalg.norm(wrong)
+    found = confirm(loss, small_case.groups, {**oracle, path: wrong}, seed=1)
+    assert {one.path for one in found if not one.holds} == {path}
+
+
+def test_nothing_is_written_where_finite_differences_contradict(monkeypatch, tmp_path):
+    honest = engine.evaluate
+
+    def lying(*arguments, **options):
+        result = honest(*arguments, **options)
+        return result | {"grads/b": -result["grads/b"]}
+
+    monkeypatch.setattr(engine, "evaluate", lying)
+    with pytest.raises(SideError, match=r"grads/b.*finite differences.*Nothing was written"):
+        generate.write_cases(["control_net-net-euler-donut1d"], tmp_path, lambda *_: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writing_twice_writes_once(tmp_path):
+    names = ["control_net-net-euler-donut1d", "control_net-odenet-kutta4-one-layer"]
+    assert generate.write_cases(names, tmp_path, lambda *_: None) == 2
+    stamps = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    assert generate.write_cases(names, tmp_path, lambda *_: None) == 0
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == stamps
+    case = read_case(tmp_path / f"{names[0]}.h5")
+    assert case.digest == read_case(paths.cases() / f"{names[0]}.h5").digest
+
+
+def test_lint_names_orphans_missing_and_foreign_files(tmp_path, small_case):
+    name = "control_net-net-euler-donut1d"
+    small_case.write(tmp_path / "orphan.h5")
+    small_case.write(tmp_path / f"{name}.h5")
+    found = "\n".join(generate.problems(tmp_path))
+    assert "orphan.h5: expected a case of the generator, found an orphan" in found
+    assert f"{name}.h5: expected a sealed case '{name}'" in found
+    assert "control_net-net-euler-donut2d.h5: expected a case, found no file" in found
