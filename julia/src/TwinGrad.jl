@@ -34,6 +34,7 @@ include("training/control.jl")
 include("harness.jl")
 include("worker.jl")
 include("cli.jl")
+include("precompile.jl")
 
 export ControlNet, ControlNetConfig, InputError, automatic_gradient, evaluate, loss, read_case, states
 

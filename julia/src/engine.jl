@@ -1,6 +1,8 @@
 # The Flux side's calculation: arrays of a case in, arrays of a result out. No files, no processes.
 # The same file on the Python side is `python/twingrad/engine.py`.
 
+using Flux: MLDataDevices
+
 const DTYPES = Dict("float64" => Float64, "float32" => Float32)
 
 "A training step found no acceptable step size, or the like: the side failed, not its input."
@@ -22,8 +24,7 @@ end
 function choose_device(name)
     name == "cpu" && return Flux.cpu_device()
     name == "cuda" || throw(InputError("device"; expected="one of cpu, cuda", found=repr(name)))
-    device = Flux.gpu_device()
-    device isa Flux.MLDataDevices.CUDADevice && return device
+    MLDataDevices.functional(MLDataDevices.CUDADevice) && return Flux.gpu_device()
     hint = "Add CUDA.jl to the environment and load it, or use --device cpu."
     throw(InputError("device"; expected="a CUDA device", found="none that Flux can use", hint))
 end

@@ -8,7 +8,7 @@ const PROTOCOL = 1
 "What computes here: language, framework, linear algebra, processor, threads."
 function versions()
     blas = join((basename(lib.libname) for lib in BLAS.get_config().loaded_libs), ", ")
-    device = Flux.gpu_device() isa Flux.MLDataDevices.CUDADevice ? "CUDA" : "no GPU"
+    device = MLDataDevices.functional(MLDataDevices.CUDADevice) ? "CUDA" : "no GPU"
     return Dict{String,Any}(
         "language" => "Julia $VERSION",
         "framework" => "Flux $(pkgversion(Flux)), Zygote $(pkgversion(Zygote))",

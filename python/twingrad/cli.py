@@ -150,7 +150,7 @@ def record(threads: Threads = 1, time_limit: TimeLimit = 300.0) -> None:
         )
     for recording in recordings:
         out = f"{recording.versions['framework']}, {recording.versions['language']}"
-        console().print(f"shared_fixtures/recorded/{recording.side}.h5: {len(recording.results)} cases, {out}")
+        console().print(f"recorded/{recording.side}.h5: {len(recording.results)} cases, {out}", soft_wrap=True)
 
 
 @app.command()
