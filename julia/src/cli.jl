@@ -15,67 +15,67 @@ function command_line()
     )
     @add_arg_table! settings begin
         "run"
-            help = "evaluate one case: loss, outputs, gradients"
-            action = :command
+        help = "evaluate one case: loss, outputs, gradients"
+        action = :command
         "compare"
-            help = "hold this side against the oracle and the recorded results of the others"
-            action = :command
+        help = "hold this side against the oracle and the recorded results of the others"
+        action = :command
         "train"
-            help = "train a model"
-            action = :command
+        help = "train a model"
+        action = :command
         "doctor"
-            help = "say what computes here"
-            action = :command
+        help = "say what computes here"
+        action = :command
         "serve"
-            help = "answer requests of the harness on standard input"
-            action = :command
+        help = "answer requests of the harness on standard input"
+        action = :command
     end
     @add_arg_table! settings["run"] begin
         "--case"
-            help = "the case file"
-            required = true
+        help = "the case file"
+        required = true
         "--out"
-            help = "the result file to write"
-            required = true
+        help = "the result file to write"
+        required = true
         "--side"
-            help = "flux"
-            default = "flux"
+        help = "flux"
+        default = "flux"
         "--dtype"
-            help = "float64 or float32"
-            default = "float64"
+        help = "float64 or float32"
+        default = "float64"
         "--device"
-            help = "cpu or cuda"
-            default = "cpu"
+        help = "cpu or cuda"
+        default = "cpu"
         "--steps"
-            help = "training steps to take after the gradient"
-            arg_type = Int
-            default = 0
+        help = "training steps to take after the gradient"
+        arg_type = Int
+        default = 0
     end
     @add_arg_table! settings["compare"] begin
         "cases"
-            help = "case files, or names of cases of the checkout; default: all"
-            nargs = '*'
+        help = "case files, or names of cases of the checkout; default: all"
+        nargs = '*'
         "--steps"
-            help = "training steps to compare"
-            arg_type = Int
-            default = 10
+        help = "training steps to compare"
+        arg_type = Int
+        default = 10
     end
     @add_arg_table! settings["train"] begin
         "control"
-            help = "train a control network on planar data"
-            action = :command
+        help = "train a control network on planar data"
+        action = :command
     end
     @add_arg_table! settings["train"]["control"] begin
         "--out"
-            help = "folder for the training file"
-            required = true
+        help = "folder for the training file"
+        required = true
         "--side"
-            help = "flux"
-            default = "flux"
+        help = "flux"
+        default = "flux"
         "--iterations"
-            help = "descent steps in all"
-            arg_type = Int
-            default = 3000
+        help = "descent steps in all"
+        arg_type = Int
+        default = 3000
     end
     for name in sort!(collect(keys(DEFAULT_SETTINGS)))
         default = name == "freeze" ? "" : DEFAULT_SETTINGS[name]
@@ -117,7 +117,14 @@ end
 
 only_flux(options) =
     options["side"] == "flux" ||
-    throw(InputError("side"; expected="flux", found=repr(options["side"]), hint="Other sides run from the Python command."))
+    throw(
+        InputError(
+            "side";
+            expected="flux",
+            found=repr(options["side"]),
+            hint="Other sides run from the Python command.",
+        ),
+    )
 
 function main_run(options)
     only_flux(options)
@@ -136,7 +143,9 @@ function main_compare(options)
     println("Flux.jl live ($(versions()["framework"]), $(versions()["language"]))")
     for recorded in recordings
         title = sides()[recorded.side]["title"]
-        println("$title RECORDED on $(first(recorded.created, 10)) ($(recorded.versions["framework"]), $(recorded.versions["language"]))")
+        println(
+            "$title RECORDED on $(first(recorded.created, 10)) ($(recorded.versions["framework"]), $(recorded.versions["language"]))",
+        )
     end
     println()
     print_table(checks)
@@ -170,7 +179,15 @@ function print_table(checks)
         found = filter(check -> check.kind == kind, checks)
         isempty(found) && continue
         worst = found[argmax([check.error for check in found])]
-        println(@sprintf("worst float64, %-7s %.1e, bound %.0e  (%s)", kind, worst.error, worst.bound, worst.array))
+        println(
+            @sprintf(
+                "worst float64, %-7s %.1e, bound %.0e  (%s)",
+                kind,
+                worst.error,
+                worst.bound,
+                worst.array
+            )
+        )
     end
 end
 
@@ -192,14 +209,19 @@ function main_train(options)
     settings, iterations = control_settings(values), given["iterations"]
     mkpath(given["out"])
     bar = Progress(iterations; desc="flux ", output=stderr, enabled=isa(stderr, Base.TTY))
-    show_state(state) = update!(bar, state["iteration"]; showvalues=[(:objective, state["objective"]), (:accuracy, state["accuracy_test"])])
+    show_state(state) = update!(
+        bar,
+        state["iteration"];
+        showvalues=[(:objective, state["objective"]), (:accuracy, state["accuracy_test"])],
+    )
     file = joinpath(given["out"], "flux.h5")
     trained = train_control(settings, iterations, file; versions=versions(), progress=show_state)
     finish!(bar)
     last_of(name) = trained.arrays["history/$name"][end]
     text = @sprintf(
         "objective %.4e (test %.4e), accuracy %.3f (test %.3f)",
-        last_of("objective"), last_of("objective_test"), last_of("accuracy_train"), last_of("accuracy_test")
+        last_of("objective"), last_of("objective_test"), last_of("accuracy_train"),
+        last_of("accuracy_test")
     )
     println("$file: $(trained.status) after $(trained.iteration) iterations, $text")
     return AGREEMENT

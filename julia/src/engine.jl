@@ -14,7 +14,12 @@ Base.showerror(io::IO, e::SideError) = print(io, e.message)
 "The number type called `name`; an InputError lists the known ones."
 function choose_dtype(name)
     name == "bfloat16" && throw(
-        InputError("dtype"; expected="float64 or float32", found="\"bfloat16\"", hint="Flux has no bfloat16 on the CPU."),
+        InputError(
+            "dtype";
+            expected="float64 or float32",
+            found="\"bfloat16\"",
+            hint="Flux has no bfloat16 on the CPU.",
+        ),
     )
     haskey(DTYPES, name) || throw(InputError("dtype"; expected="one of float64, float32", found=repr(name)))
     return DTYPES[name]
@@ -101,11 +106,13 @@ function evaluate_arrays(model, config, groups, dtype, steps)
     spec = model_spec(String(model), "model")
     settings = spec.config(JSON.parse(String(config)), "config")
     arrays = Dict(
-        String(group) => Dict{String,Array}(String(name) => Array(array) for (name, array) in pairs(members)) for
+        String(group) =>
+            Dict{String,Array}(String(name) => Array(array) for (name, array) in pairs(members)) for
         (group, members) in pairs(groups)
     )
     sizes = Dict{String,Int}()
-    for (group, specs) in ("params" => spec.params(settings), "inputs" => spec.inputs, "targets" => spec.targets)
+    for (group, specs) in
+        ("params" => spec.params(settings), "inputs" => spec.inputs, "targets" => spec.targets)
         check_arrays(specs, arrays[group], group, sizes)
     end
     return evaluate(String(model), settings, arrays; dtype=String(dtype), steps=Int(steps))

@@ -21,7 +21,10 @@ function compare_with_recorded(files; steps=10)
         side == "flux" && continue
         recorded = read_recorded(recorded_file(side))
         recorded.source_digest == source_digest(side, digests) ||
-            push!(problems, "$(recorded_file(side)): the recorded results are stale: made by other sources or cases")
+            push!(
+                problems,
+                "$(recorded_file(side)): the recorded results are stale: made by other sources or cases",
+            )
         push!(recordings, recorded)
     end
     for file in files

@@ -43,7 +43,11 @@ function contradiction(config::ControlNetConfig, params)
     if fixed !== nothing && maximum(abs, dt .- fixed) > tolerance
         return ("dt", "every time step $fixed (network '$(config.network)')", string(dt))
     elseif config.network == "odenet-simplex" && (minimum(dt) < -tolerance || abs(sum(dt) - 1) > tolerance)
-        return ("dt", "time steps >= 0 with sum 1 (network 'odenet-simplex')", "smallest $(minimum(dt)), sum $(sum(dt))")
+        return (
+            "dt",
+            "time steps >= 0 with sum 1 (network 'odenet-simplex')",
+            "smallest $(minimum(dt)), sum $(sum(dt))",
+        )
     end
     return nothing
 end
@@ -74,7 +78,13 @@ function control_net_config(settings, where)
     settings isa AbstractDict || throw(InputError(where; expected="a JSON object", found=string(settings)))
     for name in keys(settings)
         name in first.(known) ||
-            throw(InputError("$where, $name"; expected="only the settings " * join(first.(known), ", "), found="'$name'"))
+            throw(
+                InputError(
+                    "$where, $name";
+                    expected="only the settings " * join(first.(known), ", "),
+                    found="'$name'",
+                ),
+            )
     end
     for (name, values) in known
         haskey(settings, name) || throw(InputError("$where, $name"; expected="this setting", found="nothing"))
@@ -109,7 +119,8 @@ const MODELS = Dict(
 
 "The model called `name`; an InputError names `where` if there is none."
 function model_spec(name, where)
-    haskey(MODELS, name) || throw(InputError(where; expected=one_of(sort!(collect(keys(MODELS)))), found=repr(name)))
+    haskey(MODELS, name) ||
+        throw(InputError(where; expected=one_of(sort!(collect(keys(MODELS)))), found=repr(name)))
     return MODELS[name]
 end
 
@@ -123,15 +134,28 @@ function check_arrays(specs, arrays, where, sizes)
     names = first.(specs)
     for (name, spec) in specs
         haskey(arrays, name) ||
-            throw(InputError("$where/$name"; expected="$(dtype_name(spec.type)) array $(shape_text(spec.dims))", found="no such entry"))
+            throw(
+                InputError(
+                    "$where/$name";
+                    expected="$(dtype_name(spec.type)) array $(shape_text(spec.dims))",
+                    found="no such entry",
+                ),
+            )
     end
     for name in sort!(collect(keys(arrays)))
-        name in names || throw(InputError("$where/$name"; expected="only " * join(names, ", "), found="an extra entry"))
+        name in names ||
+            throw(InputError("$where/$name"; expected="only " * join(names, ", "), found="an extra entry"))
     end
     for (name, spec) in specs
         array, place = arrays[name], "$where/$name"
         eltype(array) == spec.type ||
-            throw(InputError(place; expected="dtype $(dtype_name(spec.type))", found="dtype $(dtype_name(eltype(array)))"))
+            throw(
+                InputError(
+                    place;
+                    expected="dtype $(dtype_name(spec.type))",
+                    found="dtype $(dtype_name(eltype(array)))",
+                ),
+            )
         shape = reverse(size(array))
         bound = map(dim -> dim isa String ? get(sizes, dim, dim) : dim, spec.dims)
         fits = length(bound) == length(shape)
@@ -140,7 +164,8 @@ function check_arrays(specs, arrays, where, sizes)
             fits = fits && len == wanted && len > 0
         end
         if !fits
-            expected = "shape $(shape_text(spec.dims))" * (bound == spec.dims ? "" : " = $(shape_text(bound))")
+            expected =
+                "shape $(shape_text(spec.dims))" * (bound == spec.dims ? "" : " = $(shape_text(bound))")
             throw(InputError(place; expected, found="shape $(shape_text(shape))"))
         end
         wrong = spec.check(array)
@@ -151,4 +176,5 @@ end
 shape_text(dims) = "(" * join(dims, ", ") * (length(dims) == 1 ? ",)" : ")")
 
 "The name of a number type in files: \"float64\", \"float32\" or \"int64\"."
-dtype_name(type::Type) = type == Float64 ? "float64" : type == Float32 ? "float32" : type == Int64 ? "int64" : string(type)
+dtype_name(type::Type) =
+    type == Float64 ? "float64" : type == Float32 ? "float32" : type == Int64 ? "int64" : string(type)

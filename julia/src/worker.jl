@@ -22,7 +22,12 @@ end
 "Evaluate the case in file `case`; write the result to `out`. Options: dtype, device, steps."
 function answer_run(arguments, progress)
     case = read_case(arguments["case"])
-    options = (; (Symbol(name) => arguments[name] for name in ("dtype", "device", "steps") if haskey(arguments, name))...)
+    options = (;
+        (
+            Symbol(name) => arguments[name] for
+            name in ("dtype", "device", "steps") if haskey(arguments, name)
+        )...
+    )
     result = live_result(case; options...)
     write_result(arguments["out"], result)
     return Dict("loss" => result.arrays["loss"][])
@@ -41,7 +46,8 @@ const VERBS = Dict("run" => answer_run, "train" => answer_train)
 function answer(request, progress)
     verb = get(request, "verb", nothing)
     try
-        haskey(VERBS, verb) || throw(InputError("verb"; expected=join(sort!(collect(keys(VERBS))), ", "), found=repr(verb)))
+        haskey(VERBS, verb) ||
+            throw(InputError("verb"; expected=join(sort!(collect(keys(VERBS))), ", "), found=repr(verb)))
         return "result" => VERBS[verb](get(request, "arguments", Dict()), progress)
     catch error
         if error isa InputError

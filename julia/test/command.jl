@@ -30,7 +30,8 @@ end
 
 @testset "train control" begin
     mktempdir() do folder
-        options = ("--out", folder, "--iterations", "3", "--layers", "2", "--samples", "20", "--samples-test", "10")
+        options =
+            ("--out", folder, "--iterations", "3", "--layers", "2", "--samples", "20", "--samples-test", "10")
         status, out, _ = command("train", "control", options...)
         @test status == 0 && occursin("complete after 3 iterations", out)
         @test readdir(folder) == ["flux.h5"]
@@ -39,10 +40,12 @@ end
 
 @testset "bad input is one line and exit status 2" begin
     for (words, arguments) in (
-        "no-such.h5: expected a file of format twingrad-case" => ("run", "--case", "no-such.h5", "--out", "x.h5"),
+        "no-such.h5: expected a file of format twingrad-case" =>
+            ("run", "--case", "no-such.h5", "--out", "x.h5"),
         "side: expected flux" => ("run", "--side", "torch", "--case", "x.h5", "--out", "x.h5"),
         "dataset: expected one of" => ("train", "control", "--out", "/tmp", "--dataset", "moons"),
-        "dtype: expected one of float64, float32" => ("run", "--case", first(case_files()), "--out", "x.h5", "--dtype", "half"),
+        "dtype: expected one of float64, float32" =>
+            ("run", "--case", first(case_files()), "--out", "x.h5", "--dtype", "half"),
     )
         status, out, err = command(arguments...)
         @test status == 2

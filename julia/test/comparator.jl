@@ -1,18 +1,28 @@
 using Test
 using TwinGrad
-using TwinGrad: Result, case_files, compare_array, compare_arrays, compare_case, evaluate, passed, read_bounds, relative_error
+using TwinGrad: Result, case_files, compare_array, compare_arrays, compare_case, evaluate, passed,
+    read_bounds, relative_error
 
 @test relative_error([3.0, 4.0, 1.0], [3.0, 4.0, 0.0]) ≈ 1 / 5
 @test relative_error([0.0, -2.0], zeros(2)) == 2
 @test relative_error([NaN], ones(1)) == Inf
 wrong = ones(3, 2)
 wrong[3, 2] = 1.5
-@test compare_array(wrong, ones(3, 2), 1e-10)[2] == "worst at index [1, 2]: 1.5 against 1.0, error 2.04e-01, bound 1e-10"
+@test compare_array(wrong, ones(3, 2), 1e-10)[2] ==
+      "worst at index [1, 2]: 1.5 against 1.0, error 2.04e-01, bound 1e-10"
 @test compare_array(ones(2), ones(2), 0.0) == (0.0, "")
 @test occursin("shape (3,) against (2,)", compare_array(ones(3), ones(2), 1.0)[2])
 @test occursin("dtype int64 against float64", compare_array([1], [1.0], 1.0)[2])
 
-checks = compare_arrays(Dict("a" => ones(1)), Dict("b" => ones(1)), 1.0; case="x", dtype="float64", kind="sides", names=("l", "r"))
+checks = compare_arrays(
+    Dict("a" => ones(1)),
+    Dict("b" => ones(1)),
+    1.0;
+    case="x",
+    dtype="float64",
+    kind="sides",
+    names=("l", "r"),
+)
 @test [check.message for check in checks] == ["missing on the side of r", "missing on the side of l"]
 
 case = read_case(first(case_files()))

@@ -2,7 +2,8 @@ using LinearAlgebra: norm
 using Random: Xoshiro
 using Test
 using TwinGrad
-using TwinGrad: Automatic, Costate, Descent, TABLEAUS, adjoint_coefficients, costate_gradient!, descend!, forward!, objective,
+using TwinGrad: Automatic, Costate, Descent, TABLEAUS, adjoint_coefficients, costate_gradient!, descend!,
+    forward!, objective,
     project_simplex, step, trained_params
 
 function random_problem(network, method; N=4, d=3, samples=7, scale="mean", T=Float64)
@@ -14,7 +15,8 @@ end
 
 relative(a, b) = norm(a .- b) / norm(b)
 names = (:K, :b, :W, :mu, :dt)
-combinations = [("net", "euler"); [(n, m) for n in ("resnet", "odenet", "odenet-simplex") for m in keys(TABLEAUS)]]
+combinations =
+    [("net", "euler"); [(n, m) for n in ("resnet", "odenet", "odenet-simplex") for m in keys(TABLEAUS)]]
 
 @testset "tableau $method" for (method, tableau) in TABLEAUS
     A, w, partner = tableau.A, tableau.w, adjoint_coefficients(tableau)
@@ -25,9 +27,11 @@ combinations = [("net", "euler"); [(n, m) for n in ("resnet", "odenet", "odenet-
     end
 end
 
-@testset "order of $method" for (method, order) in ("euler" => 1, "improved-euler" => 2, "kutta3" => 3, "kutta4" => 4)
+@testset "order of $method" for (method, order) in
+                                ("euler" => 1, "improved-euler" => 2, "kutta3" => 3, "kutta4" => 4)
     K, b, start = [0.3 -1.2; 0.9 0.4], [0.1, -0.3], [1.0; -0.5;;]
-    flow(tableau, steps) = foldl((y, _) -> step(tableau, Y -> tanh.(K * Y .+ b), y, [1 / steps], 1.0), 1:steps; init=start)
+    flow(tableau, steps) =
+        foldl((y, _) -> step(tableau, Y -> tanh.(K * Y .+ b), y, [1 / steps], 1.0), 1:steps; init=start)
     exact = flow(TABLEAUS["kutta4"], 1000)
     errors = [norm(flow(TABLEAUS[method], steps) - exact) for steps in (16, 32)]
     @test log2(errors[1] / errors[2]) ≈ order atol = 0.15
@@ -63,7 +67,8 @@ end
     end
 end
 
-@testset "the costate gradient allocates nothing: $method, $T" for method in keys(TABLEAUS), T in (Float64, Float32)
+@testset "the costate gradient allocates nothing: $method, $T" for method in keys(TABLEAUS),
+    T in (Float64, Float32)
     m, x, c = random_problem("odenet", method; N=20, d=2, samples=50, T)
     work = Costate(m, x)
     allocated(f) = (f(); f(); @allocated f())
@@ -92,13 +97,14 @@ end
         v = 2 .* randn(Xoshiro(n), n)
         x = project_simplex(v)
         @test minimum(x) >= 0 && sum(x) ≈ 1
-        theta = (v .- x)[x .> 0]
+        theta = (v.-x)[x.>0]
         @test maximum(theta) - minimum(theta) < 1e-13
-        @test all((v .- x)[x .== 0] .<= maximum(theta) + 1e-13)
+        @test all((v.-x)[x.==0] .<= maximum(theta) + 1e-13)
     end
 end
 
-@testset "descent: $network" for (network, method) in (("net", "euler"), ("resnet", "kutta3"), ("odenet-simplex", "euler"))
+@testset "descent: $network" for (network, method) in
+                                 (("net", "euler"), ("resnet", "kutta3"), ("odenet-simplex", "euler"))
     m, x, c = random_problem(network, method)
     network == "odenet-simplex" && (m.dt .= project_simplex(m.dt))
     frozen = (copy(m.W), copy(m.mu))

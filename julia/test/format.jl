@@ -1,13 +1,13 @@
 using HDF5: attributes, delete_attribute, delete_object, h5open
 using Test
 using TwinGrad
-using TwinGrad: case_files, digest, read_recorded, recorded_file, root, source_digest, stem, write_file
+using TwinGrad: case_files, digest, read_recorded, recorded_file, shared_fixtures, source_digest, stem, write_file
 
 "Copy a case, change it in `change(h5)` after dropping its digest, and return what reading it says."
 function what_is_said(change; keep_digest=false)
     mktempdir() do folder
         file = joinpath(folder, "case.h5")
-        cp(first(case_files()), file)
+        cp(joinpath(shared_fixtures(), "cases", "control_net-odenet-euler-donut1d.h5"), file)
         chmod(file, 0o644)
         h5open(file, "r+") do h5
             keep_digest || delete_attribute(h5, "digest")
@@ -46,21 +46,45 @@ end
     says("/params/b: expected float64 array (N, d), found no such entry", h5 -> delete_object(h5, "params/b"))
     says("/params/extra: expected only K, b, W, mu, dt", h5 -> (h5["params/extra"] = [1.0]))
     says("/more/x: expected only", h5 -> (h5["more/x"] = [1.0]))
-    says("/params/b: expected shape (N, d) = (5, 2), found shape (5, 3)", h5 -> replace_array(h5, "params/b", zeros(3, 5)))
-    says("/params/mu: expected dtype float64, found dtype float32", h5 -> replace_array(h5, "params/mu", zeros(Float32, 1)))
+    says(
+        "/params/b: expected shape (N, d) = (5, 2), found shape (5, 3)",
+        h5 -> replace_array(h5, "params/b", zeros(3, 5)),
+    )
+    says(
+        "/params/mu: expected dtype float64, found dtype float32",
+        h5 -> replace_array(h5, "params/mu", zeros(Float32, 1)),
+    )
     says("/params/mu: expected dtype", h5 -> replace_array(h5, "params/mu", "zero"))
-    says("/params/mu: expected finite numbers, found NaN at index (0)", h5 -> replace_array(h5, "params/mu", [NaN]))
-    says("/targets/c: expected labels 0 or 1, found 2.0 at index 0", h5 -> replace_array(h5, "targets/c", fill(2.0, 24)))
-    says("attribute format: expected \"twingrad-case\", found \"other\"", h5 -> replace_attribute(h5, "format", "other"))
+    says(
+        "/params/mu: expected finite numbers, found NaN at index (0)",
+        h5 -> replace_array(h5, "params/mu", [NaN]),
+    )
+    says(
+        "/targets/c: expected labels 0 or 1, found 2.0 at index 0",
+        h5 -> replace_array(h5, "targets/c", fill(2.0, 24)),
+    )
+    says(
+        "attribute format: expected \"twingrad-case\", found \"other\"",
+        h5 -> replace_attribute(h5, "format", "other"),
+    )
     says("attribute format_version: expected 1, found 2", h5 -> replace_attribute(h5, "format_version", 2))
     says("attribute model: expected one of control_net", h5 -> replace_attribute(h5, "model", "unet"))
     says("attribute config: expected a JSON object", h5 -> replace_attribute(h5, "config", "{network"))
     says("attribute colour: expected only", h5 -> (attributes(h5)["colour"] = "red"))
     settings(network, method) = "{\"network\": \"$network\", \"method\": \"$method\", \"scale\": \"mean\"}"
-    says("config, method: expected one of euler", h5 -> replace_attribute(h5, "config", settings("resnet", "rk4")))
-    says("config, network: expected one of net", h5 -> replace_attribute(h5, "config", settings("unet", "euler")))
+    says(
+        "config, method: expected one of euler",
+        h5 -> replace_attribute(h5, "config", settings("resnet", "rk4")),
+    )
+    says(
+        "config, network: expected one of net",
+        h5 -> replace_attribute(h5, "config", settings("unet", "euler")),
+    )
     says("is no time discretisation", h5 -> replace_attribute(h5, "config", settings("net", "kutta4")))
-    says("/params/dt: expected every time step 0.2", h5 -> replace_attribute(h5, "config", settings("resnet", "euler")))
+    says(
+        "/params/dt: expected every time step 0.2",
+        h5 -> replace_attribute(h5, "config", settings("resnet", "euler")),
+    )
     says("attribute digest: expected", h5 -> (h5["params/mu"][1] = 7.0); keep_digest=true)
     says("attribute oracle_digest: expected", h5 -> (h5["oracle/grads/mu"][1] = 7.0); keep_digest=true)
 end

@@ -1,5 +1,6 @@
 using Test
-using TwinGrad: InputError, Stream, fnv1a, normal, philox4x32, planar, portable_circle, portable_log, uniform, words
+using TwinGrad:
+    InputError, Stream, fnv1a, normal, philox4x32, planar, portable_circle, portable_log, uniform, words
 
 # Known answers of Random123's test vectors for philox4x32-10.
 full = typemax(UInt32)

@@ -4,10 +4,12 @@ using TwinGrad: DEFAULT_SETTINGS, control_settings, read_training, train_control
 
 small = Dict{String,Any}("dataset" => "spiral2d", "layers" => 3, "samples" => 30, "samples_test" => 20)
 run_training(file, iterations; changes...) = train_control(
-    control_settings(merge(small, Dict{String,Any}(String(k) => v for (k, v) in changes))), iterations, file; versions=Dict{String,Any}()
+    control_settings(merge(small, Dict{String,Any}(String(k) => v for (k, v) in changes))), iterations,
+    file; versions=Dict{String,Any}(),
 )
 
-@testset "resumed equals uninterrupted: $network, $gradient" for network in ("resnet", "odenet-simplex"), gradient in ("manual", "ad")
+@testset "resumed equals uninterrupted: $network, $gradient" for network in ("resnet", "odenet-simplex"),
+    gradient in ("manual", "ad")
     mktempdir() do folder
         whole = run_training(joinpath(folder, "whole.h5"), 23; network, gradient)
         parts = nothing
@@ -15,7 +17,8 @@ run_training(file, iterations; changes...) = train_control(
             parts = run_training(joinpath(folder, "parts.h5"), iterations; network, gradient)
         end
         @test whole.arrays == parts.arrays
-        @test (whole.iteration, whole.step_constant, whole.status) == (parts.iteration, parts.step_constant, parts.status)
+        @test (whole.iteration, whole.step_constant, whole.status) ==
+              (parts.iteration, parts.step_constant, parts.status)
         @test read_training(joinpath(folder, "whole.h5")).arrays == whole.arrays
         @test issorted(whole.arrays["history/objective"]; rev=true)
     end
@@ -32,7 +35,10 @@ end
 
 @testset "bad settings" begin
     bad(words, changes...) = @test_throws words control_settings(Dict(changes...))
-    bad("dataset: expected one of donut1d, donut2d, spiral2d, squares2d, found \"moons\"", "dataset" => "moons")
+    bad(
+        "dataset: expected one of donut1d, donut2d, spiral2d, squares2d, found \"moons\"",
+        "dataset" => "moons",
+    )
     bad("network: expected one of net", "network" => "unet")
     bad("method: expected one of euler", "method" => "rk4")
     bad("layers: expected an integer, at least 1, found 0", "layers" => 0)

@@ -73,22 +73,38 @@ side against side.
 function compare_case(case::Case, results, bounds)
     checks, dtype = Check[], only(unique(result.dtype for result in results))
     function hold(kind, left, right, names)
-        haskey(bounds[dtype], kind) && append!(checks, compare_arrays(left, right, bounds[dtype][kind]; case=case.name, dtype, kind, names))
+        haskey(bounds[dtype], kind) && append!(
+            checks,
+            compare_arrays(left, right, bounds[dtype][kind]; case=case.name, dtype, kind, names),
+        )
     end
     chosen(wanted, arrays) = filter(pair -> wanted(first(pair)), arrays)
     for result in results
         plain = chosen(path -> !occursin(IN_STEPS, path) && !occursin(BY_HAND, path), result.arrays)
         case.oracle === nothing || hold("oracle", plain, case.oracle, (result.side, "oracle"))
         if MODELS[case.model].manual_gradient
-            by_hand = Dict(replace(path, "_manual/" => "/") => a for (path, a) in result.arrays if occursin(BY_HAND, path))
+            by_hand = Dict(
+                replace(path, "_manual/" => "/") => a for
+                (path, a) in result.arrays if occursin(BY_HAND, path)
+            )
             automatic = chosen(path -> occursin(PLAIN_GRADIENT, path), plain)
             hold("manual", by_hand, automatic, ("$(result.side) by hand", result.side))
         end
     end
-    for (i, left) in enumerate(results), right in results[(i + 1):end]
+    for (i, left) in enumerate(results), right in results[(i+1):end]
         names = (left.side, right.side)
-        hold("sides", chosen(p -> !occursin(IN_STEPS, p), left.arrays), chosen(p -> !occursin(IN_STEPS, p), right.arrays), names)
-        hold("steps", chosen(p -> occursin(IN_STEPS, p), left.arrays), chosen(p -> occursin(IN_STEPS, p), right.arrays), names)
+        hold(
+            "sides",
+            chosen(p -> !occursin(IN_STEPS, p), left.arrays),
+            chosen(p -> !occursin(IN_STEPS, p), right.arrays),
+            names,
+        )
+        hold(
+            "steps",
+            chosen(p -> occursin(IN_STEPS, p), left.arrays),
+            chosen(p -> occursin(IN_STEPS, p), right.arrays),
+            names,
+        )
     end
     return checks
 end

@@ -49,7 +49,8 @@ function Costate(m::ControlNet, x::Matrix{T}) where {T}
     grads = (K=similar(m.K), b=similar(m.b), W=similar(m.W), mu=similar(m.mu), dt=similar(m.dt))
     Q, prediction = Array{T}(undef, d, samples, S), Vector{T}(undef, samples)
     return Costate(
-        method, adjoint_coefficients(method), stages(), stages(), (similar(x) for _ in 1:4)..., Q, prediction, grads
+        method, adjoint_coefficients(method), stages(), stages(), (similar(x) for _ in 1:4)..., Q, prediction,
+        grads,
     )
 end
 

@@ -47,11 +47,11 @@ function words(stream::Stream, count)
     key = (stream.seed % UInt32, (stream.seed >> 32) % UInt32)
     id = fnv1a(stream.name)
     drawn = Vector{UInt64}(undef, 2 * cld(count, 2))
-    for block in 0:(cld(count, 2) - 1)
+    for block in 0:(cld(count, 2)-1)
         counter = (block % UInt32, (block >> 32) % UInt32, id % UInt32, (id >> 32) % UInt32)
         r = UInt64.(philox4x32(counter, key))
-        drawn[2block + 1] = r[1] | r[2] << 32
-        drawn[2block + 2] = r[3] | r[4] << 32
+        drawn[2block+1] = r[1] | r[2] << 32
+        drawn[2block+2] = r[3] | r[4] << 32
     end
     return resize!(drawn, count)
 end
@@ -65,8 +65,8 @@ function normal(stream::Stream, count)
     drawn = similar(u)
     for i in 1:2:length(u)
         radius = sqrt(-2.0 * portable_log(1.0 - u[i]))
-        cosine, sine = portable_circle(u[i + 1])
-        drawn[i], drawn[i + 1] = radius * cosine, radius * sine
+        cosine, sine = portable_circle(u[i+1])
+        drawn[i], drawn[i+1] = radius * cosine, radius * sine
     end
     return resize!(drawn, count)
 end

@@ -16,13 +16,13 @@ end
 donut_radius(draw, label) = 0.1 .* normal(draw("radius"), length(label)) .+ ifelse.(label .== 1.0, 0.0, 0.5)
 
 function donut1d(draw, n)
-    label = Float64.((0:(n - 1)) .% 3 .== 0)
+    label = Float64.((0:(n-1)) .% 3 .== 0)
     side = ifelse.(uniform(draw("side"), n) .< 0.5, -1.0, 1.0)
     return permutedims([side .* donut_radius(draw, label) zeros(n)]), label
 end
 
 function donut2d(draw, n)
-    label = Float64.((0:(n - 1)) .% 2 .== 0)
+    label = Float64.((0:(n-1)) .% 2 .== 0)
     return on_circle(donut_radius(draw, label), uniform(draw("angle"), n)), label
 end
 
@@ -32,7 +32,7 @@ function squares2d(draw, n)
 end
 
 function spiral2d(draw, n)
-    label = Float64.((0:(n - 1)) .% 2 .== 0)
+    label = Float64.((0:(n-1)) .% 2 .== 0)
     position = uniform(draw("position"), n)
     radius = 0.1 .+ 0.9 .* position
     return on_circle(ifelse.(label .== 1.0, radius, .-radius), position), label  # the second arm, turned by π
@@ -73,5 +73,7 @@ end
 Standard normal arrays by name, each from the stream `init/<name>`; sizes and axes as HDF5.jl gives the file's arrays.
 """
 function normal_params(sizes, seed)
-    return Dict(name => reshape(normal(Stream(seed, "init/$name"), prod(size)), size) for (name, size) in sizes)
+    return Dict(
+        name => reshape(normal(Stream(seed, "init/$name"), prod(size)), size) for (name, size) in sizes
+    )
 end

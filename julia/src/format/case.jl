@@ -51,13 +51,23 @@ function read_case(file)
     wrong === nothing || throw(InputError("$file, /params/$(wrong[1])"; expected=wrong[2], found=wrong[3]))
     isempty(oracle) || check_arrays(oracle_specs(spec, params), oracle, "$file, /oracle", sizes)
 
-    covered = ["format" => CASE_FORMAT, "format_version" => FORMAT_VERSION, "name" => name, "model" => model, "config" => text]
+    covered = [
+        "format" => CASE_FORMAT,
+        "format_version" => FORMAT_VERSION,
+        "name" => name,
+        "model" => model,
+        "config" => text,
+    ]
     arrays = Dict("$group/$key" => array for group in CASE_GROUPS for (key, array) in groups[group])
     computed = digest(covered, arrays)
     if haskey(contents.attributes, "digest")
         check_digest(contents, "digest", computed)
         isempty(oracle) ||
-            check_digest(contents, "oracle_digest", digest((), Dict("oracle/$path" => array for (path, array) in oracle)))
+            check_digest(
+                contents,
+                "oracle_digest",
+                digest((), Dict("oracle/$path" => array for (path, array) in oracle)),
+            )
     end
     return Case(file, name, model, config, groups, isempty(oracle) ? nothing : oracle, computed)
 end

@@ -34,7 +34,7 @@ end
 function below(contents::Contents, group)
     prefix = group * "/"
     return Dict{String,Array}(
-        path[(length(prefix) + 1):end] => array for (path, array) in contents.arrays if startswith(path, prefix)
+        path[(length(prefix)+1):end] => array for (path, array) in contents.arrays if startswith(path, prefix)
     )
 end
 
@@ -42,15 +42,33 @@ end
 function check_names(contents::Contents; required, optional=(), groups)
     for name in required
         haskey(contents.attributes, name) ||
-            throw(InputError("$(contents.file), attribute $name"; expected="this attribute", found="no such attribute"))
+            throw(
+                InputError(
+                    "$(contents.file), attribute $name";
+                    expected="this attribute",
+                    found="no such attribute",
+                ),
+            )
     end
     for name in keys(contents.attributes)
         name in required || name in optional ||
-            throw(InputError("$(contents.file), attribute $name"; expected="only " * join(required, ", "), found="an extra attribute"))
+            throw(
+                InputError(
+                    "$(contents.file), attribute $name";
+                    expected="only " * join(required, ", "),
+                    found="an extra attribute",
+                ),
+            )
     end
     for path in keys(contents.arrays)
         any(group -> path == group || startswith(path, group * "/"), groups) ||
-            throw(InputError("$(contents.file), /$path"; expected="only " * join("/" .* groups, ", "), found="an extra entry"))
+            throw(
+                InputError(
+                    "$(contents.file), /$path";
+                    expected="only " * join("/" .* groups, ", "),
+                    found="an extra entry",
+                ),
+            )
     end
 end
 
@@ -78,10 +96,17 @@ end
 
 function check_format(contents, format)
     found = attribute(contents, "format")
-    found == format || throw(InputError("$(contents.file), attribute format"; expected=repr(format), found=repr(found)))
+    found == format ||
+        throw(InputError("$(contents.file), attribute format"; expected=repr(format), found=repr(found)))
     version = attribute(contents, "format_version", Integer)
     version == FORMAT_VERSION ||
-        throw(InputError("$(contents.file), attribute format_version"; expected="$FORMAT_VERSION", found="$version"))
+        throw(
+            InputError(
+                "$(contents.file), attribute format_version";
+                expected="$FORMAT_VERSION",
+                found="$version",
+            ),
+        )
 end
 
 function read_group!(contents, group, prefix)
@@ -90,7 +115,8 @@ function read_group!(contents, group, prefix)
         place = "$(contents.file), /$path"
         occursin(NAME, name) && !(name in (".", "..")) ||
             throw(InputError(place; expected="a name of A-Z a-z 0-9 _ . -", found=repr(name)))
-        is_hard_link(group, name) || throw(InputError(place; expected="data stored in the file", found="a link"))
+        is_hard_link(group, name) ||
+            throw(InputError(place; expected="data stored in the file", found="a link"))
         item = group[name]
         if item isa HDF5.Group
             contents.group_attributes[path] = read_attributes(item, place)
@@ -108,12 +134,18 @@ function is_hard_link(group, name)
 end
 
 function read_array(item, place)
-    item isa HDF5.Dataset || throw(InputError(place; expected="an array stored in the file", found=string(typeof(item))))
-    HDF5.isnull(item) && throw(InputError(place; expected="an array stored in the file", found="an empty dataset"))
+    item isa HDF5.Dataset ||
+        throw(InputError(place; expected="an array stored in the file", found=string(typeof(item))))
+    HDF5.isnull(item) &&
+        throw(InputError(place; expected="an array stored in the file", found="an empty dataset"))
     type = HDF5.datatype(item)
     known = [T for T in FILE_TYPES if HDF5.API.h5t_equal(type, HDF5.datatype(T))]
     isempty(known) && throw(
-        InputError(place; expected="dtype float64, float32, int64, little-endian", found="dtype $(string(eltype(item)))"),
+        InputError(
+            place;
+            expected="dtype float64, float32, int64, little-endian",
+            found="dtype $(string(eltype(item)))",
+        ),
     )
     value = read(item)
     array = value isa AbstractArray ? Array(value) : fill(value)
@@ -130,7 +162,13 @@ function read_attributes(item, place)
     for name in keys(attributes(item))
         value = read(attributes(item)[name])
         value isa Union{AbstractString,Real} ||
-            throw(InputError("$place, attribute $name"; expected="text or a number", found=string(typeof(value))))
+            throw(
+                InputError(
+                    "$place, attribute $name";
+                    expected="text or a number",
+                    found=string(typeof(value)),
+                ),
+            )
         value isa AbstractString && !isvalid(value) &&
             throw(InputError("$place, attribute $name"; expected="UTF-8 text", found="other bytes"))
         found[name] = value isa AbstractString ? String(value) : value
@@ -157,7 +195,8 @@ function write_file(file, attrs, arrays)
         mv(temporary, file; force=true)
     catch error
         error isa InterruptException && rethrow()
-        reason = isdir(dirname(abspath(file))) ? first(split(sprint(showerror, error), '\n')) : "no such folder"
+        reason =
+            isdir(dirname(abspath(file))) ? first(split(sprint(showerror, error), '\n')) : "no such folder"
         throw(InputError(file; expected="a place to write to", found=reason))
     finally
         rm(temporary; force=true)

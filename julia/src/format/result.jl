@@ -3,7 +3,8 @@
 using Dates: Dates
 
 const RESULT_FORMAT, RECORDED_FORMAT = "twingrad-result", "twingrad-recorded"
-const RESULT_COVERED = ("case", "case_digest", "side", "dtype", "device", "versions", "source_digest", "created")
+const RESULT_COVERED =
+    ("case", "case_digest", "side", "dtype", "device", "versions", "source_digest", "created")
 const RECORDED_COVERED = ("side", "dtype", "device", "versions", "source_digest", "created")
 
 """
@@ -28,7 +29,7 @@ now_utc() = Dates.format(Dates.now(Dates.UTC), "yyyy-mm-ddTHH:MM:SSZ")
 
 "Write a result file."
 function write_result(file, result::Result)
-    attrs = Any["format" => RESULT_FORMAT, "format_version" => FORMAT_VERSION]
+    attrs = Any["format"=>RESULT_FORMAT, "format_version"=>FORMAT_VERSION]
     for name in RESULT_COVERED
         value = getfield(result, Symbol(name))
         push!(attrs, name => value isa String ? value : JSON.json(value))
@@ -51,12 +52,18 @@ function read_recorded(file)
         (path, attrs) in contents.group_attributes if startswith(path, "cases/") && count('/', path) == 1
     )
     tail = join("$case=$(digests[case])\n" for case in sort!(collect(keys(digests))))
-    check_digest(contents, "digest", digest([name => contents.attributes[name] for name in names], contents.arrays, tail))
-    side, dtype, device, text, source_digest, created = (attribute(contents, name) for name in RECORDED_COVERED)
+    check_digest(
+        contents,
+        "digest",
+        digest([name => contents.attributes[name] for name in names], contents.arrays, tail),
+    )
+    side, dtype, device, text, source_digest, created =
+        (attribute(contents, name) for name in RECORDED_COVERED)
     versions = Dict{String,Any}(parse_json(text, "$file, attribute versions"))
     results = Dict(
         case => Result(
-            case, case_digest, side, dtype, device, versions, source_digest, created, below(contents, "cases/$case")
+            case, case_digest, side, dtype, device, versions, source_digest, created,
+            below(contents, "cases/$case"),
         ) for (case, case_digest) in digests
     )
     return (; side, versions, source_digest, created, results)

@@ -25,7 +25,8 @@ struct ControlNet{A3<:AbstractArray{<:Real,3},A2<:AbstractMatrix,A1<:AbstractVec
 end
 Flux.@layer ControlNet trainable = (K, b, W, mu, dt)
 
-ControlNet(config, params::AbstractDict) = ControlNet(config, (params[name] for name in ("K", "b", "W", "mu", "dt"))...)
+ControlNet(config, params::AbstractDict) =
+    ControlNet(config, (params[name] for name in ("K", "b", "W", "mu", "dt"))...)
 
 "The state y_{k+1} (d, samples) after y_k; one-number slices, since GPU arrays refuse single elements."
 function next_state(m::ControlNet, k, y)

@@ -12,7 +12,10 @@ function source_files(side)
     for pattern in sides()[side]["sources"]
         folder, name = dirname(pattern), basename(pattern)
         match = Regex("^" * replace(name, "." => "\\.", "*" => ".*") * "\$")
-        append!(files, ["$folder/$file" for file in readdir(joinpath(root(), folder)) if occursin(match, file)])
+        append!(
+            files,
+            ["$folder/$file" for file in readdir(joinpath(root(), folder)) if occursin(match, file)],
+        )
     end
     return sort!(unique!(files))
 end

@@ -36,34 +36,54 @@ function control_settings(values)
         "gradient" => GRADIENTS,
         "dtype" => sort!(collect(keys(DTYPES)); rev=true),
     )
-    least = Dict("layers" => 1, "d" => 2, "samples" => 1, "samples_test" => 1, "seed" => 0, "evaluate_every" => 1)
+    least =
+        Dict("layers" => 1, "d" => 2, "samples" => 1, "samples_test" => 1, "seed" => 0, "evaluate_every" => 1)
     for (name, value) in settings
         place = "train control, $name"
         haskey(DEFAULT_SETTINGS, name) ||
-            throw(InputError(place; expected="only " * join(sort!(collect(keys(DEFAULT_SETTINGS))), ", "), found=name))
+            throw(
+                InputError(
+                    place;
+                    expected="only " * join(sort!(collect(keys(DEFAULT_SETTINGS))), ", "),
+                    found=name,
+                ),
+            )
         if haskey(known, name)
             value in known[name] || throw(InputError(place; expected=one_of(known[name]), found=repr(value)))
         elseif haskey(least, name)
             value isa Integer && value >= least[name] ||
                 throw(InputError(place; expected="an integer, at least $(least[name])", found=repr(value)))
         else
-            all(in(FREEZABLE), value) || throw(InputError(place; expected="among " * join(FREEZABLE, ", "), found=repr(value)))
+            all(in(FREEZABLE), value) ||
+                throw(InputError(place; expected="among " * join(FREEZABLE, ", "), found=repr(value)))
         end
     end
-    control_net_config(Dict("network" => settings["network"], "method" => settings["method"], "scale" => "mean"), "train control")
+    control_net_config(
+        Dict("network" => settings["network"], "method" => settings["method"], "scale" => "mean"),
+        "train control",
+    )
     return settings
 end
 
 "Refuse to go on from a file that another training wrote, or one that is already further."
 function resume_check(file, saved, settings, iterations)
     hint = "Choose another --out, or remove the file."
-    saved.side == "flux" || throw(InputError("$file, attribute side"; expected="'flux'", found="'$(saved.side)'", hint))
+    saved.side == "flux" ||
+        throw(InputError("$file, attribute side"; expected="'flux'", found="'$(saved.side)'", hint))
     for (name, value) in settings
         found = get(saved.settings, name, nothing)
-        found == value || throw(InputError("$file, setting $name"; expected=repr(value), found=repr(found), hint))
+        found == value ||
+            throw(InputError("$file, setting $name"; expected=repr(value), found=repr(found), hint))
     end
     saved.iteration <= iterations ||
-        throw(InputError("$file, attribute iteration"; expected="at most $iterations", found="$(saved.iteration)", hint))
+        throw(
+            InputError(
+                "$file, attribute iteration";
+                expected="at most $iterations",
+                found="$(saved.iteration)",
+                hint,
+            ),
+        )
 end
 
 "Parameters at the start, as a file has them: K and W standard normal, b and μ zero, Δt as the network has it."
@@ -83,7 +103,8 @@ few seconds and at the end. `progress` is called now and then with a dictionary 
 """
 function train_control(settings, iterations, file; versions, progress=_ -> nothing)
     T = choose_dtype(settings["dtype"])
-    data(split, samples) = map(array -> T.(array), planar(settings["dataset"], split, samples, settings["seed"], settings["d"]))
+    data(split, samples) =
+        map(array -> T.(array), planar(settings["dataset"], split, samples, settings["seed"], settings["d"]))
     x, c = data("train", settings["samples"])
     x_test, c_test = data("test", settings["samples_test"])
     config = ControlNetConfig(settings["network"], settings["method"], "mean")
@@ -94,10 +115,12 @@ function train_control(settings, iterations, file; versions, progress=_ -> nothi
     if isfile(file)
         saved = read_training(file)
         resume_check(file, saved, settings, iterations)
-        finished = saved.status == "converged" || (saved.status == "complete" && saved.iteration == iterations)
+        finished =
+            saved.status == "converged" || (saved.status == "complete" && saved.iteration == iterations)
         finished && return saved
         iteration, step_constant = saved.iteration, saved.step_constant
-        group(prefix) = Dict(replace(path, prefix => "") => a for (path, a) in saved.arrays if startswith(path, prefix))
+        group(prefix) =
+            Dict(replace(path, prefix => "") => a for (path, a) in saved.arrays if startswith(path, prefix))
         params = group("params/")
         history = Dict{String,Vector}(group("history/"))
     end
