@@ -1,7 +1,7 @@
 """Both sides train on the same data from the same start, and follow the same path.
 
-Where the descent is at the edge of stability it amplifies the last bits of its numbers until two correct runs part ways, in
-one language as between two (docs/training.md): the seeds of these runs keep away from that within 100 iterations.
+At the edge of stability the descent amplifies the last bits of its numbers until two correct runs part ways, in one
+language as between two (docs/training.md). The runs here keep away from that within 100 iterations.
 """
 
 from pathlib import Path

@@ -103,8 +103,12 @@ def test_errors_keep_their_kind(worker_of):
     ],
 )
 def test_a_worker_that_does_not_start_is_named(worker_of, body, says):
-    with pytest.raises(SideError, match=says):
-        worker_of(body, start_seconds=1.0 if "hung" in says else 30.0).request("x", {})
+    worker = worker_of(body, start_seconds=1.0 if "hung" in says else 30.0)
+    with pytest.raises(SideError, match=says) as first:
+        worker.request("x", {})
+    with pytest.raises(SideError) as again:
+        worker.request("x", {})
+    assert again.value is first.value, "it is not started again"
 
 
 def test_a_missing_program_is_named():

@@ -33,8 +33,10 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(Text(f"✗ {where}: {check.message}", "red"), soft_wrap=True)
     if len(wrong) > MAX_MESSAGES:
         console.print(f"... and {len(wrong) - MAX_MESSAGES} more; --json lists all")
-    for failure in comparison.failures:
+    for failure in comparison.failures[:MAX_MESSAGES]:
         console.print(Text(f"✗ {failure}", "red"), soft_wrap=True)
+    if len(comparison.failures) > MAX_MESSAGES:
+        console.print(f"... and {len(comparison.failures) - MAX_MESSAGES} more; --json lists all")
     console.print(Text(verdict(comparison), "bold green" if comparison.agrees else "bold red"), soft_wrap=True)
 
 

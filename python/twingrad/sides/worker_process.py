@@ -50,7 +50,9 @@ def is_available(name: str) -> bool:
 
 
 class Worker:
-    """A side's worker process, started at the first request and again after it died.
+    """A side's worker process, started at the first request and again after it died at one.
+
+    A worker that cannot even start is not tried again: every further request fails at once with the same message.
 
     Args:
         name: the side's name.
@@ -79,6 +81,7 @@ class Worker:
         self._readers: list[threading.Thread] = []
         self._number = 0
         self._hello: Message = {}
+        self._cannot_start: SideError | None = None
 
     def __enter__(self) -> Worker:
         return self
@@ -150,7 +153,16 @@ class Worker:
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
+        if self._cannot_start is not None:
+            raise self._cannot_start
         self.close(at_once=True)
+        try:
+            self._launch()
+        except SideError as error:
+            self._cannot_start = error
+            raise
+
+    def _launch(self) -> None:
         command = self._command or command_of(side(self.name))
         threads = {f"{name}_NUM_THREADS": str(self.threads) for name in ("OMP", "OPENBLAS", "MKL", "JULIA")}
         environment = os.environ | threads | {"TWINGRAD_ROOT": str(paths.root())}
