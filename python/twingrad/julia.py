@@ -91,4 +91,4 @@ def evaluate(
         group: {name: np.ascontiguousarray(a).T for name, a in arrays.items()} for group, arrays in groups.items()
     }
     found = twin.evaluate_arrays(model, json.dumps(dict(config)), reverse, dtype, steps)
-    return {str(path): np.ascontiguousarray(np.asarray(array).T) for path, array in found.items()}
+    return {str(path): np.array(np.asarray(array).T, order="C") for path, array in found.items()}
