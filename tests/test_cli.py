@@ -118,7 +118,7 @@ def test_run_writes_a_result_with_the_oracles_gradient(twingrad, tmp_path):
         (("train", "control", "--out", "OUT", "--dataset", "moons"), "dataset: expected one of 'donut1d'"),
         (("train", "control", "--out", "OUT", "--network", "unet"), "network: expected one of 'net'"),
         (("train", "control", "--out", "OUT", "--method", "rk4"), "method: expected one of 'euler'"),
-        (("train", "control", "--out", "OUT", "--freeze", "Q"), "freeze: expected one of 'K'"),
+        (("train", "control", "--out", "OUT", "--freeze", "Q"), "freeze.0: expected one of 'K'"),
         (("train", "control", "--out", "/proc/nowhere"), "/proc/nowhere: expected a folder to write to"),
     ],
 )

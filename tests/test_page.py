@@ -220,14 +220,14 @@ def without(name: str) -> str:
         ("3", "expected .*, found 3"),
         (broken(format="twingrad-result"), "format: expected 'twingrad-comparison', found 'twingrad-result'"),
         (broken(format_version=2), "format_version: expected 1, found 2"),
-        (broken(checks=[{"case": "a"}]), r"checks\.0\.dtype: expected an entry, found none"),
+        (broken(checks=[{"case": "a"}]), r"checks\.0\.dtype: expected this entry, found nothing"),
         (broken(failures=[1]), r"failures\.0: expected .*, found 1"),
-        (broken(more=1), "more: expected no such entry, found one"),
+        (broken(more=1), "more: expected only format, .*, found .more."),
         (broken(checks=[comparison().as_json()["checks"][0] | {"error": float("nan")}]), r"checks\.0\.error"),
         (broken(sources=[comparison().as_json()["sources"][0] | {"side": "abacus"}]), "found 'abacus'"),
         (broken(agrees=False), "agrees: expected a verdict that follows"),
         (broken(failures=["no"]), "agrees: expected a verdict that follows"),
-        *((without(name), f"{name}: expected an entry, found none") for name in ("created", "sources", "agrees")),
+        *((without(name), f"{name}: expected this entry, found nothing") for name in ("created", "sources", "agrees")),
     ],
 )
 def test_broken_comparisons(tmp_path: Path, content: str, message: str) -> None:

@@ -104,7 +104,7 @@ def test_another_training_in_the_file_is_refused(tmp_path):
         ),
         ({"network": "unet"}, "network: expected one of 'net', 'resnet', 'odenet' or 'odenet-simplex', found 'unet'"),
         ({"method": "rk4"}, "method: expected one of 'euler', 'improved-euler', 'kutta3' or 'kutta4', found 'rk4'"),
-        ({"freeze": ("W", "w")}, "freeze: expected one of"),
+        ({"freeze": ("W", "w")}, "freeze.1: expected one of"),
         ({"layers": 0}, "layers: expected"),
         ({"network": "net", "method": "kutta4"}, "network 'net' is no time discretisation"),
     ],

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from .errors import InputError, one_of
+from .validation import validate
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -31,19 +32,28 @@ class ArraySpec:
     """Returns what is wrong with the values, or an empty text."""
 
 
+Network = Literal["net", "resnet", "odenet", "odenet-simplex"]
+Method = Literal["euler", "improved-euler", "kutta3", "kutta4"]
+
+
+def only_euler_for_net(network: Network, method: Method) -> None:
+    """Raise ValueError for a Runge-Kutta method of a network that is no time discretisation."""
+    if network == "net" and method != "euler":
+        raise ValueError(f"network 'net' is no time discretisation and takes method 'euler', not '{method}'")
+
+
 class ControlNetConfig(BaseModel):
     """Settings of `control_net`. Benning et al., J. Comput. Dyn. 6(2), 2019."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    network: Literal["net", "resnet", "odenet", "odenet-simplex"]
-    method: Literal["euler", "improved-euler", "kutta3", "kutta4"]
+    network: Network
+    method: Method
     scale: Literal["mean", "sum"]
 
     @model_validator(mode="after")
-    def _only_euler_for_net(self) -> ControlNetConfig:
-        if self.network == "net" and self.method != "euler":
-            raise ValueError(f"network 'net' is no time discretisation and takes method 'euler', not '{self.method}'")
+    def _fits(self) -> ControlNetConfig:
+        only_euler_for_net(self.network, self.method)
         return self
 
     @property
@@ -128,25 +138,7 @@ def parse_config(spec: ModelSpec, text: str, where: str) -> ControlNetConfig:
 
 def make_config(spec: ModelSpec, settings: Any, where: str) -> ControlNetConfig:
     """The model's settings from a dictionary; raises InputError, naming `where` and the setting."""
-    try:
-        return spec.config.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        place = f"{where}, {name}" if name else where
-        context = first.get("ctx", {})
-        match first["type"]:
-            case "missing":
-                expected, found = "this setting", "nothing"
-            case "extra_forbidden":
-                expected, found = f"only the settings {', '.join(spec.config.model_fields)}", repr(name)
-            case "literal_error":
-                expected, found = f"one of {context['expected']}", repr(first["input"])
-            case "value_error":
-                expected, found = "settings that go together", str(context["error"])
-            case _:
-                expected, found = first["msg"], repr(first["input"])
-        raise InputError(place, expected=expected, found=found) from None
+    return validate(spec.config, settings, where)
 
 
 def check_arrays(

@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 import jinja2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ..comparator import Check
 from ..errors import InputError, one_of
 from ..format import Training
 from ..harness import Comparison, Source, by_case
 from ..sides import side, sides
+from ..validation import validate
 from . import figures
 from .terminal import columns
 
@@ -154,10 +155,7 @@ def read_comparison(file: Path) -> Comparison:
         raise InputError(str(file), expected="a readable file", found=error.strerror or str(error)) from None
     except (ValueError, RecursionError) as error:
         raise InputError(str(file), expected="JSON", found=f"something else ({error})") from None
-    try:
-        entries = _ComparisonFile.model_validate(data)
-    except ValidationError as error:
-        raise _input_error(file, error) from None
+    entries = validate(_ComparisonFile, data, str(file))
     for place, source in enumerate(entries.sources):
         if source.side not in sides():
             where = f"{file}, sources.{place}.side"
@@ -182,22 +180,6 @@ def _rebuilt(entries: _ComparisonFile) -> Comparison:
         checks.append(Check(**values))
     sources = [Source(**source.model_dump(exclude={"title"})) for source in entries.sources]
     return Comparison(sources, checks, entries.failures, entries.created)
-
-
-def _input_error(file: Path, error: ValidationError) -> InputError:
-    """The first thing that is wrong, as expected and found."""
-    first = error.errors()[0]
-    place = ".".join(str(key) for key in first["loc"])
-    where = f"{file}, {place}" if place else str(file)
-    match first["type"]:
-        case "missing":
-            return InputError(where, expected="an entry", found="none")
-        case "extra_forbidden":
-            return InputError(where, expected="no such entry", found="one")
-        case "literal_error":
-            return InputError(where, expected=first["ctx"]["expected"], found=repr(first["input"]))
-        case _:
-            return InputError(where, expected=first["msg"], found=repr(first["input"])[:60])
 
 
 @dataclass(frozen=True)

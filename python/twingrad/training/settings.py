@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import InputError
 from ..format.training import Training
-
-FREEZABLE = ("K", "b", "W", "mu", "dt")
+from ..specs import Method, Network, only_euler_for_net
+from ..validation import validate
 
 
 class ControlSettings(BaseModel):
@@ -20,8 +20,8 @@ class ControlSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: Literal["donut1d", "donut2d", "squares2d", "spiral2d"]
-    network: Literal["net", "resnet", "odenet", "odenet-simplex"]
-    method: Literal["euler", "improved-euler", "kutta3", "kutta4"]
+    network: Network
+    method: Method
     layers: int = Field(20, ge=1, le=10_000)
     d: int = Field(2, ge=2, le=1_000)
     samples: int = Field(500, ge=1)
@@ -34,8 +34,7 @@ class ControlSettings(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> ControlSettings:
-        if self.network == "net" and self.method != "euler":
-            raise ValueError(f"network 'net' is no time discretisation and takes method 'euler', not '{self.method}'")
+        only_euler_for_net(self.network, self.method)
         return self
 
     def as_json(self) -> dict[str, Any]:
@@ -45,20 +44,7 @@ class ControlSettings(BaseModel):
 
 def control_settings(values: Mapping[str, Any]) -> ControlSettings:
     """Checked settings; raises InputError that names the setting and lists the known values."""
-    try:
-        return ControlSettings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "network and method"
-        context = first.get("ctx", {})
-        match first["type"]:
-            case "literal_error":
-                expected, found = f"one of {context['expected']}", repr(first["input"])
-            case "value_error":
-                expected, found = "settings that go together", str(context["error"])
-            case _:
-                expected, found = first["msg"], repr(first["input"])
-        raise InputError(f"train control, {name}", expected=expected, found=found) from None
+    return validate(ControlSettings, values, "train control")
 
 
 def resume_check(file: Path, saved: Training, side: str, settings: ControlSettings, iterations: int) -> None:
