@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from twingrad.errors import InputError, SideError
+from twingrad.errors import InputError, Interrupted, SideError
 from twingrad.sides import Worker
 
 HELLO = 'print(\'{"hello": {"protocol": 1, "side": "x", "versions": {"language": "L"}}}\', flush=True)\n'
@@ -130,3 +130,15 @@ def test_the_torch_worker_keeps_prints_out_of_the_protocol(case_file, tmp_path):
             worker.request("dance", {})
         with pytest.raises(InputError, match="dtype: expected one of float64, float32, bfloat16, found 'float16'"):
             worker.request("run", {"case": str(case_file), "out": str(out), "dtype": "float16"})
+
+
+def test_an_interrupt_stops_the_worker(worker_of):
+    worker = worker_of(ECHO)
+    pid = worker.request("x", {})["pid"]
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        worker.request("x", {"progress": 1}, interrupt)
+    assert not Path(f"/proc/{pid}").exists() or sys.platform != "linux"

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .errors import InputError, SideError
+from .errors import InputError, Interrupted, SideError
 
 app = typer.Typer(
     help="The same networks in PyTorch and Flux.jl, held against each other.",
@@ -324,6 +324,6 @@ def main() -> None:
     except SideError as error:
         console(stderr=True).print(f"twingrad: {error}", soft_wrap=True, markup=False)
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
+    except Interrupted:
         console(stderr=True).print("twingrad: interrupted; the same command goes on from the last saved state")
         sys.exit(INTERRUPTED)

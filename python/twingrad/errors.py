@@ -26,6 +26,10 @@ class SideError(Exception):
     """A side's worker failed at a request: it reported an error, died, hung or broke the protocol."""
 
 
+class Interrupted(Exception):  # noqa: N818  (it is no error)
+    """The user interrupted a request; the worker was stopped."""
+
+
 def one_of(names: object) -> str:
     """Text for "one of these names", in the order given."""
     return "one of " + ", ".join(str(name) for name in names)  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from .. import paths
-from ..errors import InputError, SideError
+from ..errors import InputError, Interrupted, SideError
 from .locate_julia import HOW_TO_GET, find_julia
 from .table import Side, side
 
@@ -128,7 +128,7 @@ class Worker:
                     raise self._failed(f"sent a message with neither result nor error: {message}")
         except KeyboardInterrupt:
             self.close(at_once=True)
-            raise
+            raise Interrupted from None
 
     def close(self, at_once: bool = False) -> None:
         """End the process: closing its input asks it to leave; it is killed if it does not."""
