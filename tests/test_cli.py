@@ -112,6 +112,10 @@ def test_run_writes_a_result_with_the_oracles_gradient(twingrad, tmp_path):
         ),
         (("compare", "no-such-case"), "no-such-case: expected a case file or the name of a case, found neither"),
         (("compare", CASES[0], "--dtype", "float16"), "dtype: expected one of float64, float32, found 'float16'"),
+        (
+            ("compare", CASES[0], "--recorded", "flux", "--steps", 5),
+            "steps: expected 0 or 10, as recorded",
+        ),
         (("compare", CASES[0], "--recorded", "lux"), "side: expected one of torch, flux, found 'lux'"),
         (("fixtures", "no-such-case"), "case: expected one of control_net-net-euler-d17"),
         (("seal", "x.h5"), "x.h5: expected a file of format twingrad-case, found no such file"),
@@ -160,6 +164,14 @@ def test_a_user_case_without_recording_says_what_was_compared(twingrad, case_fil
     assert "torch by hand" not in out
     assert "by hand against AD" in out
     assert "side against side" not in out
+
+
+def test_no_steps_are_compared_where_none_are_wanted():
+    with harness.Sides(("flux",)) as running:
+        checks, failures = running.compare(paths.cases() / f"{CASES[0]}.h5", ("float64",), steps=0)
+    assert not failures
+    assert {check.check for check in checks} == {"sides", "oracle", "manual"}
+    assert all(check.passed for check in checks)
 
 
 def test_nothing_compared_is_no_agreement(capsys):

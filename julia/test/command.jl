@@ -26,6 +26,7 @@ end
     status, out, _ = command("compare", stem(first(case_files())))
     @test status == 0
     @test occursin("AGREE", out) && occursin("PyTorch RECORDED on", out)
+    @test command("compare", stem(first(case_files())), "--steps", "0")[1] == 0
 end
 
 @testset "train control" begin
@@ -44,6 +45,7 @@ end
             ("run", "--case", "no-such.h5", "--out", "x.h5"),
         "side: expected flux" => ("run", "--side", "torch", "--case", "x.h5", "--out", "x.h5"),
         "dataset: expected one of" => ("train", "control", "--out", "/tmp", "--dataset", "moons"),
+        "steps: expected 0 or 10, as recorded, found 5" => ("compare", "--steps", "5"),
         "dtype: expected one of float64, float32" =>
             ("run", "--case", first(case_files()), "--out", "x.h5", "--dtype", "half"),
     )

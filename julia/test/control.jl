@@ -69,6 +69,7 @@ end
 
 @testset "the costate gradient allocates nothing: $method, $T" for method in keys(TABLEAUS),
     T in (Float64, Float32)
+
     m, x, c = random_problem("odenet", method; N=20, d=2, samples=50, T)
     work = Costate(m, x)
     allocated(f) = (f(); f(); @allocated f())

@@ -1,7 +1,8 @@
 using HDF5: attributes, delete_attribute, delete_object, h5open
 using Test
 using TwinGrad
-using TwinGrad: case_files, digest, read_recorded, recorded_file, shared_fixtures, source_digest, stem, write_file
+using TwinGrad:
+    case_files, digest, read_recorded, recorded_file, shared_fixtures, source_digest, stem, write_file
 
 "Copy a case, change it in `change(h5)` after dropping its digest, and return what reading it says."
 function what_is_said(change; keep_digest=false)

@@ -10,6 +10,7 @@ run_training(file, iterations; changes...) = train_control(
 
 @testset "resumed equals uninterrupted: $network, $gradient" for network in ("resnet", "odenet-simplex"),
     gradient in ("manual", "ad")
+
     mktempdir() do folder
         whole = run_training(joinpath(folder, "whole.h5"), 23; network, gradient)
         parts = nothing

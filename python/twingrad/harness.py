@@ -6,12 +6,13 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from . import paths
 from .comparator import Check, compare_case, read_bounds
+from .comparator.compare import TRAINING_ARRAYS
 from .errors import InputError, SideError
 from .format import Case, Recorded, Result, read_case, read_recorded, read_result
 from .format.result import now
@@ -129,6 +130,9 @@ class Sides:
         recorded = self.recorded[name].results.get(case.name)
         if recorded is None or recorded.case_digest != case.digest or self.recorded[name].dtype != dtype:
             return None
+        if steps == 0:
+            arrays = {path: array for path, array in recorded.arrays.items() if not path.startswith(TRAINING_ARRAYS)}
+            return replace(recorded, arrays=arrays)
         return recorded
 
     def compare(
@@ -181,7 +185,10 @@ def compare(
     steps: int = STEPS,
     on_case: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
-    """Compare all sides on the given case files."""
+    """Compare all sides on the given case files; raises InputError for a number of steps that was not recorded."""
+    if running.recorded and steps not in (0, STEPS):
+        names = ", ".join(running.recorded)
+        raise InputError("steps", expected=f"0 or {STEPS}, as recorded for {names}", found=str(steps))
     comparison = Comparison(running.sources())
     for file in files:
         on_case(file.stem)

@@ -15,7 +15,7 @@ from ..format import Case, Result
 from ..specs import Array, Arrays
 from .bounds import Bounds
 
-STEPS = ("losses", "params_after/")
+TRAINING_ARRAYS = ("losses", "params_after/")
 MANUAL = {"grads_manual/": "grads/", "grads_inputs_manual/": "grads_inputs/"}
 
 
@@ -107,20 +107,22 @@ def compare_case(case: Case, results: Mapping[str, Result], bounds: Bounds) -> l
 
     for side, result in results.items():
         by_hand = _renamed(result.arrays)
-        plain = {path: a for path, a in result.arrays.items() if not path.startswith((*STEPS, *MANUAL))}
+        plain = {path: a for path, a in _part(result.arrays, False).items() if not path.startswith(tuple(MANUAL))}
         if case.oracle is not None:
             hold("oracle", plain, case.oracle, (side, "oracle"))
         if case.spec.manual_gradient:
             automatic = {path: a for path, a in plain.items() if path.startswith(tuple(MANUAL.values()))}
             hold("manual", by_hand, automatic, (f"{side} by hand", side))
     for left, right in combinations(results, 2):
-        for check, wanted in (("sides", False), ("steps", True)):
-            a, b = (
-                {path: array for path, array in results[side].arrays.items() if path.startswith(STEPS) == wanted}
-                for side in (left, right)
-            )
+        for check, in_steps in (("sides", False), ("steps", True)):
+            a, b = (_part(results[side].arrays, in_steps) for side in (left, right))
             hold(check, a, b, (left, right))
     return checks
+
+
+def _part(arrays: Arrays, in_steps: bool) -> Arrays:
+    """The arrays of training steps, or all others."""
+    return {path: array for path, array in arrays.items() if path.startswith(TRAINING_ARRAYS) == in_steps}
 
 
 def _renamed(arrays: Arrays) -> Arrays:
