@@ -189,7 +189,7 @@ def test_doctor_says_what_is_missing(twingrad, monkeypatch):
     assert status == 0
     for word in (
         "Python",
-        "HDF5",
+        "PyTorch: hdf5",
         "PyTorch: framework",
         "PyTorch: blas",
         "Julia is switched off",

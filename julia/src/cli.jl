@@ -193,10 +193,9 @@ end
 
 function main_doctor()
     found = versions()
-    for name in ("language", "framework", "blas", "threads", "processor", "device")
+    for name in ("language", "framework", "hdf5", "blas", "threads", "processor", "device")
         println(rpad(name, 10), " ", found[name])
     end
-    println(rpad("HDF5", 10), " HDF5.jl $(pkgversion(HDF5)), library $(HDF5.API.h5_get_libversion())")
     return AGREEMENT
 end
 

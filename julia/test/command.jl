@@ -57,5 +57,5 @@ end
 
 @testset "doctor" begin
     status, out, _ = command("doctor")
-    @test status == 0 && occursin("Flux", out) && occursin("HDF5", out)
+    @test status == 0 && occursin("Flux", out) && occursin("HDF5.jl", out)
 end

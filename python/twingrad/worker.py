@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h5py
 import torch
 
 from .engine import evaluate
@@ -35,6 +36,7 @@ def versions() -> dict[str, Any]:
     return {
         "language": f"Python {platform.python_version()}",
         "framework": f"PyTorch {torch.__version__}",
+        "hdf5": f"h5py {h5py.__version__}, library {h5py.version.hdf5_version}",
         "blas": "MKL" if "USE_MKL=ON" in torch.__config__.show() else "OpenBLAS or other",
         "processor": _processor(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU",

@@ -6,7 +6,6 @@ import os
 import platform
 from importlib.metadata import version
 
-import h5py
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +24,6 @@ def examine(console: Console, threads: int) -> bool:
     table.add_column(overflow="fold")
 
     table.add_row("Python", platform.python_version())
-    table.add_row("HDF5", f"h5py {h5py.__version__}, library {h5py.version.hdf5_version}")
     table.add_row("juliacall", version("juliacall"))
     for variable in ("OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "JULIA_NUM_THREADS"):
         if variable in os.environ:
