@@ -9,7 +9,15 @@ from twingrad import paths
 
 
 def test_torch_in_the_process_is_refused():
-    code = "import torch, twingrad.julia\ntry:\n    twingrad.julia.load()\nexcept Exception as e:\n    print(e)"
+    code = """
+import sys, types
+sys.modules["torch"] = types.ModuleType("torch")
+import twingrad.julia
+try:
+    twingrad.julia.load()
+except twingrad.InputError as error:
+    print(error)
+"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert "expected a process without torch, found torch already loaded" in run.stdout
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from rich.console import Console
 
 from twingrad import harness, paths
 from twingrad.format import read_result
@@ -18,10 +19,16 @@ CASES = ("control_net-resnet-kutta4-donut2d", "control_net-odenet-simplex-improv
 
 
 @pytest.fixture(scope="module")
-def comparison():
-    """The live PyTorch side against the recorded Flux results, on two cases."""
-    with harness.Sides(("flux",)) as running:
-        return harness.compare([paths.cases() / f"{name}.h5" for name in CASES], running)
+def running():
+    """The live PyTorch side and the recorded Flux results."""
+    with harness.Sides(("flux",)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def comparison(running):
+    """Both on two cases."""
+    return harness.compare([paths.cases() / f"{name}.h5" for name in CASES], running)
 
 
 @pytest.fixture
@@ -158,25 +165,23 @@ def test_train_control_trains_and_resumes(twingrad, tmp_path):
     assert "complete after 8 iterations" in out
 
 
-def test_a_user_case_without_recording_says_what_was_compared(twingrad, case_file):
-    status, out, _ = twingrad("compare", case_file, "--recorded", "flux")
-    assert status == 0
-    assert "torch by hand" not in out
+def test_a_user_case_without_recording_says_what_was_compared(running, case_file, capsys):
+    comparison = harness.compare([case_file], running)
+    assert comparison.agrees
+    print_comparison(Console(width=80), comparison)
+    out = capsys.readouterr().out
     assert "by hand against AD" in out
     assert "side against side" not in out
 
 
-def test_no_steps_are_compared_where_none_are_wanted():
-    with harness.Sides(("flux",)) as running:
-        checks, failures = running.compare(paths.cases() / f"{CASES[0]}.h5", ("float64",), steps=0)
+def test_no_steps_are_compared_where_none_are_wanted(running):
+    checks, failures = running.compare(paths.cases() / f"{CASES[0]}.h5", ("float64",), steps=0)
     assert not failures
     assert {check.check for check in checks} == {"sides", "oracle", "manual"}
     assert all(check.passed for check in checks)
 
 
 def test_nothing_compared_is_no_agreement(capsys):
-    from rich.console import Console
-
     empty = harness.Comparison([])
     assert not empty.agrees
     print_comparison(Console(width=80), empty)
@@ -185,6 +190,7 @@ def test_nothing_compared_is_no_agreement(capsys):
 
 def test_doctor_says_what_is_missing(twingrad, monkeypatch):
     monkeypatch.setenv("TWINGRAD_JULIA", "none")
+    monkeypatch.setattr(harness, "stale_recordings", lambda: ["recorded/flux.h5: stale"])
     status, out, _ = twingrad("doctor")
     assert status == 0
     for word in (
@@ -196,6 +202,7 @@ def test_doctor_says_what_is_missing(twingrad, monkeypatch):
         "not on this machine",
     ):
         assert word in out
+    assert "→ recorded/flux.h5: stale" in out
     assert "→ No Julia can be used, so recorded Flux results stand in." in out
 
 
