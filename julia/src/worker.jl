@@ -12,7 +12,7 @@ function versions()
     return Dict{String,Any}(
         "language" => "Julia $VERSION",
         "framework" => "Flux $(pkgversion(Flux)), Zygote $(pkgversion(Zygote))",
-        "hdf5" => "HDF5.jl $(pkgversion(HDF5)), library $(join(Int.(HDF5.API.h5_get_libversion()), '.'))",
+        "hdf5" => "HDF5.jl $(pkgversion(HDF5)), library $(HDF5.API.h5_get_libversion())",
         "blas" => blas,
         "processor" => strip(first(Sys.cpu_info()).model),
         "device" => device,

@@ -93,6 +93,7 @@ class Sides:
         self._stack = ExitStack()
         self.workers: dict[str, Worker] = {}
         self.recorded: dict[str, Recorded] = {}
+        self._live: dict[tuple[str, str, str, str, int], Result] = {}
         for name in sides():
             if name not in only_recorded and is_available(name):
                 self.workers[name] = self._stack.enter_context(
@@ -115,8 +116,14 @@ class Sides:
         return [(live | rest)[name] for name in sides()]
 
     def result(self, name: str, case: Case, file: Path, dtype: str, steps: int) -> Result | None:
-        """A side's result, or None where the side is not live and there is no recorded one."""
+        """A side's result, or None where the side is not live and there is no recorded one.
+
+        A live side is asked once for each case, dtype and number of steps.
+        """
         if name in self.workers:
+            asked = (name, case.name, case.digest, dtype, steps)
+            if asked in self._live:
+                return self._live[asked]
             out = self._folder / f"{name}.h5"
             request = {
                 "case": str(file.resolve()),
@@ -126,7 +133,8 @@ class Sides:
                 "steps": steps,
             }
             self.workers[name].request("run", request)
-            return read_result(out)
+            self._live[asked] = read_result(out)
+            return self._live[asked]
         recorded = self.recorded[name].results.get(case.name)
         if recorded is None or recorded.case_digest != case.digest or self.recorded[name].dtype != dtype:
             return None
