@@ -1,1 +1,1 @@
-"""See the files of this folder."""
+"""Optimal control on the PyTorch side: methods and stepper, costate gradient, descent, simplex projection."""

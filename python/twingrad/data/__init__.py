@@ -1,1 +1,1 @@
-"""See the files of this folder."""
+"""Data that both languages draw alike: the random numbers and the planar data sets."""

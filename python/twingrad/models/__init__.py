@@ -1,1 +1,1 @@
-"""See the files of this folder."""
+"""The networks in PyTorch, one readable file each."""
