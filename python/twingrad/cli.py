@@ -219,7 +219,7 @@ def julia(context: typer.Context) -> None:
 @app.command()
 def doctor(threads: Threads = 1) -> None:
     """Say what is on this machine, what is missing, and what to do about it."""
-    from .sides.doctor import examine
+    from .doctor import examine
 
     examine(console(), threads)
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from . import paths
 from .comparator import Check, compare_case, read_bounds
-from .comparator.compare import TRAINING_ARRAYS
+from .comparator.compare import part
 from .errors import InputError, SideError
+from .files import replacing
 from .format import Case, Recorded, Result, read_case, read_recorded, read_result
 from .format.result import now
 from .sides import Worker, is_available, side, sides, source_digest
@@ -22,6 +23,8 @@ from .sides.worker_process import SILENCE_SECONDS
 STEPS = 10
 """Training steps of a comparison."""
 DTYPES = ("float64", "float32")
+INCOMPARABLE = 1e308
+"""What stands for an infinite error in JSON, which has none."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class Comparison:
             "sources": [{**asdict(source), "title": side(source.side).title} for source in self.sources],
             "failures": self.failures,
             "checks": [
-                {**asdict(check), "passed": check.passed, "error": min(check.error, 1e308)} for check in self.checks
+                {**asdict(check), "passed": check.passed, "error": min(check.error, INCOMPARABLE)}
+                for check in self.checks
             ],
         }
 
@@ -139,8 +143,7 @@ class Sides:
         if recorded is None or recorded.case_digest != case.digest or self.recorded[name].dtype != dtype:
             return None
         if steps == 0:
-            arrays = {path: array for path, array in recorded.arrays.items() if not path.startswith(TRAINING_ARRAYS)}
-            return replace(recorded, arrays=arrays)
+            return replace(recorded, arrays=part(recorded.arrays, in_steps=False))
         return recorded
 
     def compare(
@@ -250,7 +253,7 @@ def find_cases(names: list[str]) -> list[Path]:
     for name in names:
         file = files.get(name, Path(name))
         if not file.is_file():
-            hint = "'twingrad cases' lists the cases of the checkout."
+            hint = "The cases of the checkout are in shared_fixtures/cases."
             raise InputError(name, expected="a case file or the name of a case", found="neither", hint=hint)
         found.append(file)
     return found
@@ -258,13 +261,12 @@ def find_cases(names: list[str]) -> list[Path]:
 
 def save(comparison: Comparison, file: Path) -> None:
     """Write a comparison as JSON, atomically."""
-    temporary = file.with_name(f".{file.name}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(comparison.as_json(), indent=1) + "\n", "utf-8")
-        temporary.replace(file)
     except OSError as error:
         raise InputError(str(file), expected="a place to write to", found=error.strerror or str(error)) from None
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(comparison.as_json(), indent=1) + "\n", "utf-8")
 
 
 def by_case(checks: list[Check]) -> Iterator[tuple[str, list[Check]]]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .sides.locate_julia import HOW_TO_GET, SWITCHED_OFF
+from .sides.locate_julia import HOW_TO_GET, SWITCHED_OFF, find_julia
 from .specs import Array, Arrays
 
 
@@ -41,8 +41,6 @@ def load() -> Any:
     if named.lower() in SWITCHED_OFF:
         raise InputError("TWINGRAD_JULIA", expected="Julia", found=named, hint=HOW_TO_GET)
     if named:
-        from .sides.locate_julia import find_julia
-
         julia = find_julia()
         if julia is None:
             raise InputError(

@@ -23,10 +23,9 @@ from .errors import InputError
 from .format import Result, read_case
 from .format.result import now
 from .sides.table import side, source_digest
+from .sides.worker_process import PROTOCOL
 from .training.control import train_control
 from .training.settings import control_settings
-
-PROTOCOL = 1
 
 Progress = Callable[[Mapping[str, Any]], None]
 

@@ -107,7 +107,8 @@ def compare_case(case: Case, results: Mapping[str, Result], bounds: Bounds) -> l
 
     for side, result in results.items():
         by_hand = _renamed(result.arrays)
-        plain = {path: a for path, a in _part(result.arrays, False).items() if not path.startswith(tuple(MANUAL))}
+        untrained = part(result.arrays, in_steps=False)
+        plain = {path: array for path, array in untrained.items() if not path.startswith(tuple(MANUAL))}
         if case.oracle is not None:
             hold("oracle", plain, case.oracle, (side, "oracle"))
         if case.spec.manual_gradient:
@@ -115,12 +116,12 @@ def compare_case(case: Case, results: Mapping[str, Result], bounds: Bounds) -> l
             hold("manual", by_hand, automatic, (f"{side} by hand", side))
     for left, right in combinations(results, 2):
         for check, in_steps in (("sides", False), ("steps", True)):
-            a, b = (_part(results[side].arrays, in_steps) for side in (left, right))
+            a, b = (part(results[side].arrays, in_steps=in_steps) for side in (left, right))
             hold(check, a, b, (left, right))
     return checks
 
 
-def _part(arrays: Arrays, in_steps: bool) -> Arrays:
+def part(arrays: Arrays, *, in_steps: bool) -> Arrays:
     """The arrays of training steps, or all others."""
     return {path: array for path, array in arrays.items() if path.startswith(TRAINING_ARRAYS) == in_steps}
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import struct
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import h5py
 import numpy as np
 
 from ..errors import InputError
+from ..files import replacing
 from ..specs import Array, Arrays
 
 FORMAT_VERSION = 1
@@ -171,37 +170,14 @@ def write(
     group_attributes: Mapping[str, Mapping[str, Attribute]] | None = None,
 ) -> None:
     """Write a file under a temporary name beside `path`, then rename it: `path` is never half written."""
-    path = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    try:
-        with h5py.File(temporary, "w") as file:
-            for name, value in attributes.items():
-                file.attrs[name] = value
-            for group, values in (group_attributes or {}).items():
-                for name, value in values.items():
-                    file.require_group(group).attrs[name] = value
-            for name, array in arrays.items():
-                file[name] = np.asarray(array, dtype=DTYPES[str(array.dtype)])
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(str(path), expected="a place to write to", found=error.strerror or str(error))
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        for group, values in (group_attributes or {}).items():
+            for name, value in values.items():
+                file.require_group(group).attrs[name] = value
+        for name, array in arrays.items():
+            file[name] = np.asarray(array, dtype=DTYPES[str(array.dtype)])
 
 
 def digest(attributes: Iterable[tuple[str, Attribute]], arrays: Mapping[str, Array], tail: str = "") -> str:

@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..files import replacing
 from ..format import Training, read_training
 from ..sides import side, sides
 from ..specs import Arrays
@@ -76,16 +77,23 @@ def draw_training(folder: Path) -> list[Path]:
     Raises:
         InputError: see `read_trainings`; also where the folder cannot be written to.
     """
-    trainings = read_trainings(folder)
+    return draw(folder, read_trainings(folder))
+
+
+def draw(folder: Path, trainings: Sequence[Training]) -> list[Path]:
+    """Draw trainings that were read before; see `draw_training`."""
     written = []
-    for name, draw in FIGURES.items():
+    for name, figure_of in FIGURES.items():
         with matplotlib.style.context(["default", STYLE]):
-            figure = draw(trainings)
+            figure = figure_of(trainings)
             if figure is None:
                 continue
             png = io.BytesIO()
             figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-        written.append(replace_file(Path(folder) / f"{name}.png", png.getvalue()))
+        file = Path(folder) / f"{name}.png"
+        with replacing(file) as temporary:
+            temporary.write_bytes(png.getvalue())
+        written.append(file)
     return written
 
 
@@ -126,18 +134,6 @@ def run_title(training: Training) -> str:
 def settings_of(training: Training) -> ControlSettings:
     """The settings of a training, checked."""
     return control_settings(training.settings)
-
-
-def replace_file(path: Path, content: bytes) -> Path:
-    """Write a file under a temporary name, rename it, and return its path."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(str(path), expected="a place to write to", found=error.strerror or str(error)) from None
-    return path
 
 
 def _check_same_settings(file: Path, first: Training, other: Training) -> None:

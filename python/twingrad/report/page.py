@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ..comparator import Check
 from ..errors import InputError, one_of
+from ..files import replacing
 from ..format import Training
-from ..harness import Comparison, Source, by_case
+from ..harness import INCOMPARABLE, Comparison, Source, by_case
 from ..sides import side, sides
 from ..validation import validate
 from . import figures
@@ -36,8 +37,6 @@ KINDS = {
     "steps": "training steps, side against side",
 }
 VERSIONS = ("language", "framework", "blas", "processor", "device", "threads")
-INCOMPARABLE = 1e308
-"""What stands for an infinite error in JSON, which has none."""
 PICTURES = {
     "decision": (
         "Decision regions with the test samples",
@@ -102,7 +101,10 @@ def write_page(out: Path) -> Path:
         first=FIRST,
         version=version("twingrad"),
     )
-    return figures.replace_file(out / "index.html", html.encode())
+    page = out / "index.html"
+    with replacing(page) as temporary:
+        temporary.write_bytes(html.encode())
+    return page
 
 
 class _SourceEntry(BaseModel):
@@ -378,7 +380,7 @@ def _run(folder: Path) -> _Run:
         method=settings.method,
         rows=[_training_row(training) for training in trainings],
         differences=list(_differences(trainings)),
-        pictures=[_picture(file, title, trainings) for file in figures.draw_training(folder)],
+        pictures=[_picture(file, title, trainings) for file in figures.draw(folder, trainings)],
     )
 
 

@@ -48,10 +48,10 @@ def _outcome() -> str:
 
 def _instantiate_root(console: Console, executable: str) -> None:
     root = paths.root()
-    fresh = is_instantiated(root)
-    command = [executable, "--startup-file=no", f"--project={root}", "-e", "using TwinGrad" if fresh else INSTANTIATE]
+    ready = is_instantiated(root)
+    command = [executable, "--startup-file=no", f"--project={root}", "-e", "using TwinGrad" if ready else INSTANTIATE]
     console.print(
-        f"Julia at {executable}: {'checking' if fresh else 'installing'} the packages of {root}", soft_wrap=True
+        f"Julia at {executable}: {'checking' if ready else 'installing'} the packages of {root}", soft_wrap=True
     )
     try:
         subprocess.run(command, cwd=root, check=True, stdout=sys.stderr)

@@ -9,15 +9,14 @@ from importlib.metadata import version
 from rich.console import Console
 from rich.table import Table
 
-from .. import harness, paths
-from ..errors import InputError, SideError
-from .locate_julia import HOW_TO_GET, candidates
-from .table import sides
-from .worker_process import Worker, is_available
+from . import harness, paths
+from .errors import InputError, SideError
+from .sides import Worker, is_available, sides
+from .sides.locate_julia import HOW_TO_GET, candidates
 
 
-def examine(console: Console, threads: int) -> bool:
-    """Print a table of what was found and a list of what to do; returns whether every side can run live."""
+def examine(console: Console, threads: int) -> None:
+    """Print a table of what was found and a list of what to do."""
     advice: list[str] = []
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
@@ -40,11 +39,9 @@ def examine(console: Console, threads: int) -> bool:
     except InputError as error:
         advice.append(str(error))
 
-    every_side = True
     for name, side in sides().items():
         table.add_section()
-        live = _examine_side(name, side.title, table, advice, threads)
-        every_side = every_side and live
+        _examine_side(name, side.title, table, advice, threads)
 
     table.add_row("cases", f"{len(paths.case_files())} in {paths.cases()}")
     stale = harness.stale_recordings()
@@ -55,19 +52,16 @@ def examine(console: Console, threads: int) -> bool:
         console.print(f"→ {line}", soft_wrap=True)
     if not advice:
         console.print("Everything is in order.")
-    return every_side
 
 
-def _examine_side(name: str, title: str, table: Table, advice: list[str], threads: int) -> bool:
+def _examine_side(name: str, title: str, table: Table, advice: list[str], threads: int) -> None:
     try:
         if not is_available(name):
             table.add_row(title, "not on this machine")
-            return False
+            return
         with Worker(name, threads=threads) as worker:
             for key, value in worker.versions.items():
                 table.add_row(f"{title}: {key}", str(value))
     except (InputError, SideError) as error:
         table.add_row(title, "does not start")
         advice.append(str(error))
-        return False
-    return True
