@@ -33,7 +33,7 @@ def test_sides_follow_the_same_path(run: dict, both_live: harness.Sides, tmp_pat
     for name, worker in both_live.workers.items():
         file = tmp_path / f"{name}.h5"
         request = {"settings": settings.as_json(), "iterations": ITERATIONS, "out": str(file)}
-        worker.request("train", request)
+        worker.request("train-control", request)
         trained[name] = read_training(file)
     torch, flux = trained["torch"], trained["flux"]
     for name, array in torch.initial.items():

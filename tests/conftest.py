@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from twingrad.fixtures.recipes import Recipe
+from twingrad.fixtures.control_net import ControlNetRecipe
 from twingrad.format import Case
 from twingrad.models.control_net import ControlNet
 from twingrad.specs import ControlNetConfig
@@ -24,8 +24,8 @@ torch.set_num_threads(1)
 
 def random_problem(
     network: str, method: str, *, N: int = 4, d: int = 3, samples: int = 7, scale: str = "mean", seed: int = 0
-) -> tuple[ControlNet, torch.Tensor, torch.Tensor]:
-    """A model with random weights in float64, a batch x and labels c."""
+) -> tuple[ControlNet, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A model with random weights in float64, its inputs and its targets."""
     draw = torch.Generator().manual_seed(seed)
     params = {
         "K": torch.randn(N, d, d, generator=draw, dtype=torch.float64),
@@ -36,13 +36,13 @@ def random_problem(
     }
     x = torch.randn(samples, d, generator=draw, dtype=torch.float64)
     c = torch.randint(0, 2, (samples,), generator=draw).double()
-    return ControlNet(ControlNetConfig(network=network, method=method, scale=scale), params), x, c
+    return ControlNet(ControlNetConfig(network=network, method=method, scale=scale), params), {"x": x}, {"c": c}
 
 
 @pytest.fixture
 def small_case() -> Case:
     """A case of two layers and three samples, without oracle."""
-    return Recipe("odenet", "kutta3", "donut2d", "small", layers=2, samples=3).make(seed=99)
+    return ControlNetRecipe("odenet", "kutta3", "donut2d", "small", layers=2, samples=3).make(seed=99)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from twingrad.control.descent import Descent, trained_params
 from twingrad.control.runge_kutta import TABLEAUS, step
 from twingrad.control.simplex import project_simplex
 from twingrad.engine import autograd_gradient
-from twingrad.models.control_net import ControlNet
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -52,8 +51,10 @@ def test_method_has_its_order(method, order):
 @pytest.mark.parametrize("size", [(1, 1, 1), (4, 3, 7), (2, 5, 1), (9, 2, 30)])
 def test_costate_gradient_is_autograds(network, method, size):
     N, d, samples = size
-    model, x, c = random_problem(network, method, N=N, d=d, samples=samples, scale="sum" if N == 9 else "mean")
-    by_hand, automatic = costate_gradient(model, x, c), autograd_gradient(model, x, c)
+    model, inputs, targets = random_problem(
+        network, method, N=N, d=d, samples=samples, scale="sum" if N == 9 else "mean"
+    )
+    by_hand, automatic = costate_gradient(model, inputs, targets), autograd_gradient(model, inputs, targets)
     assert relative(by_hand.loss, automatic.loss) < 1e-13
     assert by_hand.grads.keys() == automatic.grads.keys() == {"K", "b", "W", "mu", "dt"}
     for name, grad in automatic.grads.items():
@@ -64,10 +65,10 @@ def test_costate_gradient_is_autograds(network, method, size):
 
 @pytest.mark.parametrize("gradient", [costate_gradient, autograd_gradient])
 def test_a_layer_that_does_nothing_has_no_gradient(gradient):
-    model, x, c = random_problem("odenet", "kutta4")
+    model, inputs, targets = random_problem("odenet", "kutta4")
     with torch.no_grad():
         model.dt[2] = 0.0
-    grads = gradient(model, x, c).grads
+    grads = gradient(model, inputs, targets).grads
     assert torch.all(grads["K"][2] == 0)
     assert torch.all(grads["b"][2] == 0)
     assert torch.all(grads["K"][1] != 0)
@@ -76,15 +77,15 @@ def test_a_layer_that_does_nothing_has_no_gradient(gradient):
 @pytest.mark.parametrize("gradient", [costate_gradient, autograd_gradient])
 def test_gradient_of_one_neuron_in_closed_form(gradient):
     """d = 1, one Euler step: p = σ(w (y + h tanh(k y + b)) + μ), differentiated on paper."""
-    model, x, c = random_problem("odenet", "euler", N=1, d=1, samples=1, scale="sum")
+    model, inputs, targets = random_problem("odenet", "euler", N=1, d=1, samples=1, scale="sum")
     k, b, w, mu, h = (getattr(model, name).item() for name in ("K", "b", "W", "mu", "dt"))
-    y, label = x.item(), c.item()
+    y, label = inputs["x"].item(), targets["c"].item()
     t = np.tanh(k * y + b)
     p = 1 / (1 + np.exp(-(w * (y + h * t) + mu)))
     r = (p - label) * p * (1 - p)
     expected = {"K": r * w * h * (1 - t * t) * y, "b": r * w * h * (1 - t * t), "W": r * (y + h * t), "mu": r}
     expected |= {"dt": r * w * t}
-    found = gradient(model, x, c)
+    found = gradient(model, inputs, targets)
     for name, value in expected.items():
         assert found.grads[name].item() == pytest.approx(value, rel=1e-13), name
     assert found.grads_inputs["x"].item() == pytest.approx(r * w * (1 + h * (1 - t * t) * k), rel=1e-13)
@@ -114,11 +115,11 @@ def test_projection_does_not_depend_on_the_order():
 
 @pytest.mark.parametrize(("network", "method"), [("net", "euler"), ("resnet", "kutta3"), ("odenet", "euler")])
 def test_descent_lowers_the_objective_and_meets_its_condition(network, method):
-    model, x, c = random_problem(network, method)
-    descent = Descent(model, costate_gradient, x, c, trained_params(model))
+    model, inputs, targets = random_problem(network, method)
+    descent = Descent(model, costate_gradient, inputs, targets, trained_params(model))
     last = descent.objective()
     for _ in range(30):
-        here = costate_gradient(model, x, c)
+        here = costate_gradient(model, inputs, targets)
         square = sum(float((here.grads[name] ** 2).sum()) for name in descent.trained)
         before, after, L = descent.step()
         assert before == pytest.approx(last, rel=1e-14)
@@ -128,12 +129,12 @@ def test_descent_lowers_the_objective_and_meets_its_condition(network, method):
 
 
 def test_descent_keeps_time_steps_on_the_simplex_and_leaves_frozen_parameters():
-    model, x, c = random_problem("odenet-simplex", "improved-euler")
+    model, inputs, targets = random_problem("odenet-simplex", "improved-euler")
     with torch.no_grad():
         model.dt.copy_(project_simplex(model.dt))
     frozen = {name: getattr(model, name).detach().clone() for name in ("W", "mu")}
     start = model.dt.detach().clone()
-    descent = Descent(model, costate_gradient, x, c, trained_params(model, ("W", "mu")))
+    descent = Descent(model, costate_gradient, inputs, targets, trained_params(model, ("W", "mu")))
     for _ in range(20):
         descent.step()
     assert float(model.dt.detach().sum()) == pytest.approx(1, abs=1e-14)
@@ -149,15 +150,15 @@ def test_what_is_trained():
 
 
 def test_descent_that_finds_no_step_changes_nothing():
-    model, x, c = random_problem("resnet", "euler")
+    model, inputs, targets = random_problem("resnet", "euler")
 
-    def uphill(model: ControlNet, x: torch.Tensor, c: torch.Tensor):
-        right = costate_gradient(model, x, c)
+    def uphill(model, inputs, targets):
+        right = costate_gradient(model, inputs, targets)
         grads = {name: -1e9 * grad for name, grad in right.grads.items()}
         return dataclasses.replace(right, grads=grads, loss=torch.tensor(-1.0))
 
     before = {name: param.detach().clone() for name, param in model.named_parameters()}
-    descent = Descent(model, uphill, x, c, trained_params(model))
+    descent = Descent(model, uphill, inputs, targets, trained_params(model))
     assert descent.step() is None
     assert descent.step_constant == 0.1
     assert all(torch.equal(param, before[name]) for name, param in model.named_parameters())

@@ -6,8 +6,9 @@ import pytest
 from twingrad import engine, paths
 from twingrad.errors import SideError
 from twingrad.fixtures import generate
+from twingrad.fixtures.control_net import METHODS
 from twingrad.fixtures.finite_differences import confirm
-from twingrad.fixtures.recipes import METHODS, recipes
+from twingrad.fixtures.recipes import recipes
 from twingrad.format import read_case
 
 

@@ -6,18 +6,35 @@ The Flux.jl half of TwinGrad: the same networks as the Python package `twingrad`
 """
 module TwinGrad
 
+using ChainRulesCore: ChainRulesCore, NoTangent, unthunk
 using JSON: JSON
 
 include("errors.jl")
-include("specs.jl")
+include("files.jl")
+include("specs/arrays.jl")
+include("specs/control_net.jl")
+include("specs/gpt.jl")
+include("specs/table.jl")
 include("axes.jl")
 include("paths.jl")
 
 include("data/philox.jl")
 include("data/planar.jl")
+include("data/text.jl")
+include("data/batches.jl")
+
+include("operations/advance.jl")
+include("operations/attention.jl")
+include("operations/cross_entropy.jl")
+include("operations/gelu.jl")
+include("operations/layer_norm.jl")
 
 include("control/runge_kutta.jl")
 include("models/control_net.jl")
+include("models/gpt.jl")
+include("evaluation.jl")
+include("schedule.jl")
+include("optimizers.jl")
 include("control/costate.jl")
 include("control/simplex.jl")
 include("control/descent.jl")
@@ -36,6 +53,6 @@ include("worker.jl")
 include("cli.jl")
 include("precompile.jl")
 
-export ControlNet, ControlNetConfig, InputError, automatic_gradient, evaluate, loss, read_case, states
+export ControlNet, ControlNetConfig, GPT, GPTConfig, InputError, automatic_gradient, evaluate, loss, read_case, states
 
 end

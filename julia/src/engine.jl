@@ -41,13 +41,32 @@ The model called `model` with parameters as the file has them (by name), in numb
 """
 function build(model, config, params, T)
     specs = MODELS[model].params(config)
-    return ControlNet(config, Dict(name => T.(from_file(spec, params[name])) for (name, spec) in specs))
+    arrays = Dict(name => T.(from_file(spec, params[name])) for (name, spec) in specs)
+    return CALCULATIONS[model].build(config, arrays)
 end
 
-"The arrays of a model or of its gradient by name, as the file has them."
-function to_file_arrays(model, config, arrays)
-    specs = MODELS[model].params(config)
-    return [name => to_file(spec, Array(getproperty(arrays, Symbol(name)))) for (name, spec) in specs]
+"The part of a model or of its gradient that a dotted name means; numbers in it count from 0."
+function part(tree, name)
+    for key in eachsplit(name, '.')
+        layer = tryparse(Int, key)
+        tree = layer === nothing ? getproperty(tree, Symbol(key)) : tree[layer+1]
+    end
+    return tree
+end
+
+"The arrays of a model or of its gradient by name, in the file's order."
+named_arrays(model, config, tree) = [name => part(tree, name) for (name, _) in MODELS[model].params(config)]
+
+"The same, as the file has them."
+function to_file_arrays(model, config, tree)
+    return [name => to_file(spec, Array(part(tree, name))) for (name, spec) in MODELS[model].params(config)]
+end
+
+"The only array of a case's group as the model wants it, and its name."
+function only_array(specs, arrays, T)
+    name, spec = only(specs)
+    array = from_file(spec, arrays[name])
+    return name, spec.ids ? array : T.(array)
 end
 
 """
@@ -59,31 +78,30 @@ Evaluate a case.
 - `groups`: the arrays of "params", "inputs" and "targets", as HDF5.jl reads the case file.
 - `steps`: training steps to take after the gradient.
 
-Returns the datasets of a result file (FORMAT.md): path without leading slash => array. The hand-derived gradient is
-computed on the CPU on every device.
+Returns the datasets of a result file (FORMAT.md): path without leading slash => array. The hand-derived gradient and the
+training steps are computed on the CPU on every device.
 """
 function evaluate(model, config, groups; dtype="float64", device="cpu", steps=0)
     T, on_device = choose_dtype(dtype), choose_device(device)
+    spec, calculation = MODELS[model], CALCULATIONS[model]
     m = build(model, config, groups["params"], T)
-    x, c = T.(groups["inputs"]["x"]), T.(groups["targets"]["c"])
-    work = Costate(m, x)
-    ways = ("" => automatic_gradient(on_device((m, x, c))...), "_manual" => costate_gradient!(work, m, x, c))
+    input, x = only_array(spec.inputs(config), groups["inputs"], T)
+    _, c = only_array(spec.targets(config), groups["targets"], T)
+    output = first(only(spec.outputs(config)))
 
-    result = Dict{String,Array}()
-    for (suffix, value) in ways
-        if isempty(suffix)
-            result["loss"] = fill(T(value.loss))
-            result["outputs/prediction"] = Array(value.prediction)
-        end
-        for (name, grad) in to_file_arrays(model, config, value.grads)
+    here = automatic_gradient(on_device((m, x, c))...)
+    result = Dict{String,Array}("loss" => fill(T(here.loss)), "outputs/$output" => Array(here.output))
+    function add_gradients!(of, suffix)
+        for (name, grad) in to_file_arrays(model, config, of.grads)
             result["grads$suffix/$name"] = copy(grad)
         end
-        result["grads_inputs$suffix/x"] = Array(value.grads_inputs)
+        of.grads_input === nothing || (result["grads_inputs$suffix/$input"] = Array(of.grads_input))
     end
+    add_gradients!(here, "")
+    spec.manual_gradient && add_gradients!(calculation.by_hand(m, x, c), "_manual")
 
     if steps > 0
-        descent = Descent(m, Automatic(), x, c, trained_params(config))
-        result["losses"] = T[first(step_or_fail!(descent, number)) for number in 1:steps]
+        result["losses"] = T.(calculation.steps!(m, x, c, steps))
         for (name, param) in to_file_arrays(model, config, m)
             result["params_after/$name"] = param
         end
@@ -91,11 +109,47 @@ function evaluate(model, config, groups; dtype="float64", device="cpu", steps=0)
     return result
 end
 
+"Steps of the adaptive descent; returns the loss before each."
+function descent_steps!(m, x, c, steps)
+    descent = Descent(m, Automatic(), x, c, trained_params(m.config))
+    return [first(step_or_fail!(descent, number)) for number in 1:steps]
+end
+
 function step_or_fail!(descent, number)
     taken = descend!(descent)
     taken === nothing && throw(SideError("training step $number: no step size was accepted"))
     return taken
 end
+
+"Steps of AdamW with the settings `COMPARED`; returns the loss before each."
+function adamw_steps!(m, x, c, steps)
+    optimizer = AdamW(named_arrays("gpt", m.config, m), COMPARED)
+    return map(1:steps) do _
+        here = automatic_gradient(m, x, c)
+        step!(optimizer, last.(named_arrays("gpt", m.config, here.grads)))
+        here.loss
+    end
+end
+
+"""
+    Calculation(build, steps!, by_hand)
+
+How one model is computed: its constructor, its training steps, its hand-derived gradient where it has one.
+"""
+struct Calculation
+    build::Any
+    steps!::Function
+    by_hand::Union{Function,Nothing}
+end
+
+const CALCULATIONS = Dict(
+    "control_net" => Calculation(
+        ControlNet,
+        descent_steps!,
+        (m, x, c) -> costate_gradient!(Costate(m, x), m, x, c),
+    ),
+    "gpt" => Calculation(GPT, adamw_steps!, nothing),
+)
 
 """
     evaluate_arrays(model, config, groups, dtype, steps)
@@ -110,10 +164,6 @@ function evaluate_arrays(model, config, groups, dtype, steps)
             Dict{String,Array}(String(name) => Array(array) for (name, array) in pairs(members)) for
         (group, members) in pairs(groups)
     )
-    sizes = Dict{String,Int}()
-    for (group, specs) in
-        ("params" => spec.params(settings), "inputs" => spec.inputs, "targets" => spec.targets)
-        check_arrays(specs, arrays[group], group, sizes)
-    end
+    check_groups(spec, settings, arrays, "")
     return evaluate(String(model), settings, arrays; dtype=String(dtype), steps=Int(steps))
 end

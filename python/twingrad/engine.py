@@ -5,22 +5,26 @@ The same file on the Julia side is `julia/src/engine.jl`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .control.costate import Evaluation, costate_gradient
+from .control.costate import costate_gradient
 from .control.descent import Descent, trained_params
 from .errors import InputError, SideError, one_of
+from .evaluation import Evaluation
 from .models.control_net import ControlNet
-from .specs import Array, Arrays, ControlNetConfig
+from .models.gpt import GPT
+from .optimizers import AdamW
+from .schedule import COMPARED
+from .specs import MODELS as SPECS
+from .specs import Array, Arrays, ModelConfig
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
-MODELS = {"control_net": ControlNet}
-MANUAL_GRADIENTS = {"control_net": costate_gradient}
 
 
 def choose_dtype(name: str) -> torch.dtype:
@@ -53,23 +57,59 @@ def to_array(tensor: Tensor) -> Array:
     return np.array((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
 
 
-def autograd_gradient(model: ControlNet, x: Tensor, c: Tensor) -> Evaluation:
-    """Loss and gradients by automatic differentiation; same result as `costate_gradient`."""
-    x = x.detach().requires_grad_()
-    prediction = model(x)
-    loss = model.loss(prediction, c)
-    params = dict(model.named_parameters())
-    gradients = torch.autograd.grad(loss, [*params.values(), x])
-    grads = dict(zip(params, gradients, strict=False))
-    return Evaluation(loss.detach(), prediction.detach(), grads, {"x": gradients[-1]})
+def autograd_gradient(model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Evaluation:
+    """Loss and gradients by automatic differentiation."""
+    inputs = {name: x.detach().requires_grad_(x.is_floating_point()) for name, x in inputs.items()}
+    output = model(**inputs)
+    loss = model.loss(output, **targets)
+    params, floating = dict(model.named_parameters()), {n: x for n, x in inputs.items() if x.requires_grad}
+    gradients = iter(torch.autograd.grad(loss, [*params.values(), *floating.values()]))
+    grads, grads_inputs = ({name: next(gradients) for name in names} for names in (params, floating))
+    return Evaluation(loss.detach(), output.detach(), grads, grads_inputs)
 
 
-GRADIENTS = {"ad": autograd_gradient, "manual": costate_gradient}
+def descent_steps(model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], steps: int) -> list[float]:
+    """Steps of the adaptive descent; returns the loss before each."""
+    descent = Descent(model, autograd_gradient, inputs, targets, trained_params(model))
+    losses = []
+    for number in range(steps):
+        taken = descent.step()
+        if taken is None:
+            raise SideError(f"training step {number + 1}: no step size was accepted")
+        losses.append(taken[0])
+    return losses
+
+
+def adamw_steps(model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], steps: int) -> list[float]:
+    """Steps of AdamW with the settings `COMPARED`; returns the loss before each."""
+    optimizer, losses = AdamW(model, COMPARED), []
+    for _ in range(steps):
+        here = autograd_gradient(model, inputs, targets)
+        for name, param in model.named_parameters():
+            param.grad = here.grads[name]
+        optimizer.step()
+        losses.append(float(here.loss))
+    return losses
+
+
+@dataclass(frozen=True)
+class Calculation:
+    """How one model is computed: its module, its training steps, its hand-derived gradient where it has one."""
+
+    model: Callable[[Any, Mapping[str, Tensor]], nn.Module]
+    steps: Callable[[Any, Mapping[str, Tensor], Mapping[str, Tensor], int], list[float]]
+    by_hand: Callable[[Any, Mapping[str, Tensor], Mapping[str, Tensor]], Evaluation] | None = None
+
+
+MODELS = {
+    "control_net": Calculation(ControlNet, descent_steps, costate_gradient),
+    "gpt": Calculation(GPT, adamw_steps),
+}
 
 
 def evaluate(
     model_name: str,
-    config: ControlNetConfig,
+    config: ModelConfig,
     groups: Mapping[str, Arrays],
     *,
     dtype: str = "float64",
@@ -90,37 +130,33 @@ def evaluate(
         The datasets of a result file (FORMAT.md): path without leading slash -> array.
     """
     kind, where = choose_dtype(dtype), choose_device(device)
-    params = to_tensors(groups["params"], kind, where)
-    x = to_tensors(groups["inputs"], kind, where)["x"]
-    c = to_tensors(groups["targets"], kind, where)["c"]
-    model = MODELS[model_name](config, params)
+    params, inputs, targets = (to_tensors(groups[name], kind, where) for name in ("params", "inputs", "targets"))
+    calculation = MODELS[model_name]
+    model = calculation.model(config, params)
+    (output,) = SPECS[model_name].outputs(config)
 
-    result: dict[str, Array] = {}
-    for suffix, gradient in (("", autograd_gradient), ("_manual", MANUAL_GRADIENTS[model_name])):
-        value = gradient(model, x, c)
-        if not suffix:
-            result["loss"] = to_array(value.loss)
-            result["outputs/prediction"] = to_array(value.prediction)
-        result |= {f"grads{suffix}/{name}": to_array(grad) for name, grad in value.grads.items()}
-        result |= {f"grads_inputs{suffix}/{name}": to_array(grad) for name, grad in value.grads_inputs.items()}
-
+    here = autograd_gradient(model, inputs, targets)
+    result = {"loss": to_array(here.loss), f"outputs/{output}": to_array(here.output)} | _gradients(here, "")
+    if calculation.by_hand is not None:
+        result |= _gradients(calculation.by_hand(model, inputs, targets), "_manual")
     if steps:
-        descent = Descent(model, autograd_gradient, x, c, trained_params(model))
-        losses = []
-        for number in range(steps):
-            taken = descent.step()
-            if taken is None:
-                raise SideError(f"training step {number + 1}: no step size was accepted")
-            losses.append(taken[0])
+        losses = calculation.steps(model, inputs, targets, steps)
         result["losses"] = np.array(losses, dtype=result["loss"].dtype)
         result |= {f"params_after/{name}": to_array(param) for name, param in model.named_parameters()}
     return result
 
 
-def loss(model_name: str, config: ControlNetConfig, groups: Mapping[str, Arrays]) -> float:
+def _gradients(of: Evaluation, suffix: str) -> Arrays:
+    return {
+        **{f"grads{suffix}/{name}": to_array(grad) for name, grad in of.grads.items()},
+        **{f"grads_inputs{suffix}/{name}": to_array(grad) for name, grad in of.grads_inputs.items()},
+    }
+
+
+def loss(model_name: str, config: ModelConfig, groups: Mapping[str, Arrays]) -> float:
     """The loss of a case in float64 on the CPU; what finite differences are taken of."""
     kind, where = torch.float64, torch.device("cpu")
-    model = MODELS[model_name](config, to_tensors(groups["params"], kind, where))
-    inputs, targets = (to_tensors(groups[name], kind, where) for name in ("inputs", "targets"))
+    params, inputs, targets = (to_tensors(groups[name], kind, where) for name in ("params", "inputs", "targets"))
+    model: Any = MODELS[model_name].model(config, params)
     with torch.no_grad():
         return float(model.loss(model(**inputs), **targets))

@@ -18,14 +18,15 @@ from typing import Any
 import h5py
 import torch
 
+from . import generation
 from .engine import evaluate
 from .errors import InputError
-from .format import Result, read_case
+from .format import Result, read_case, read_checkpoint
 from .format.result import now
 from .sides.table import side, source_digest
 from .sides.worker_process import PROTOCOL
-from .training.control import train_control
-from .training.settings import control_settings
+from .training import control, gpt
+from .training.settings import control_settings, gpt_settings
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -73,14 +74,46 @@ def run(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     return {"loss": float(result.arrays["loss"])}
 
 
-def train(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+def train_control(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """Train a control network with `settings` up to `iterations` steps; the file is `out`."""
     settings = control_settings(arguments["settings"])
-    done = train_control(settings, arguments["iterations"], Path(arguments["out"]), versions(), progress)
+    done = control.train_control(settings, arguments["iterations"], Path(arguments["out"]), versions(), progress)
     return {"iteration": done.iteration, "status": done.status}
 
 
-VERBS: dict[str, Callable[[Mapping[str, Any], Progress], dict[str, Any]]] = {"run": run, "train": train}
+def train_gpt(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """Train a GPT with `settings` on the file `text`; `out` is the folder. Options: until, device, compiled."""
+    settings = gpt_settings(arguments["settings"])
+    options = {name: arguments[name] for name in ("until", "device", "compiled") if name in arguments}
+    place = Path(arguments["text"]), Path(arguments["out"])
+    done = gpt.train_gpt(settings, *place, versions(), progress, **options)
+    return {"iteration": done.iteration, "status": done.status}
+
+
+def evaluate_text(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """The loss of the GPT in file `checkpoint` on the last tenth of the file `text`; `folder` is for its tokens."""
+    checkpoint, text, folder = (Path(arguments[name]) for name in ("checkpoint", "text", "folder"))
+    return {"loss": gpt.evaluate_checkpoint(checkpoint, text, folder, arguments["dtype"], arguments["device"])}
+
+
+def generate(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """Continue the token ids `prompt` by `count` tokens of the GPT in file `checkpoint`; each new one is progress."""
+    file = Path(arguments["checkpoint"])
+    model = gpt.load_gpt(read_checkpoint(file), file, arguments["dtype"], arguments["device"])
+    options = {name: arguments[name] for name in ("temperature", "top_k", "seed")}
+    new = generation.generate(
+        model, arguments["prompt"], arguments["count"], on_token=lambda token: progress({"token": token}), **options
+    )
+    return {"tokens": new}
+
+
+VERBS: dict[str, Callable[[Mapping[str, Any], Progress], dict[str, Any]]] = {
+    "run": run,
+    "train-control": train_control,
+    "train-gpt": train_gpt,
+    "evaluate": evaluate_text,
+    "generate": generate,
+}
 
 
 def answer(request: Mapping[str, Any], progress: Progress) -> dict[str, Any]:

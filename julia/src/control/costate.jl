@@ -12,18 +12,6 @@
 using LinearAlgebra: BLAS
 
 """
-    Evaluation(loss, prediction, grads, grads_inputs)
-
-Loss, predictions and all gradients at one point; `grads` by parameter name, axes as the model has them.
-"""
-struct Evaluation{T,V,G<:NamedTuple,X}
-    loss::T
-    prediction::V
-    grads::G
-    grads_inputs::X
-end
-
-"""
     Costate(m, x)
 
 Room for the costate gradient of models like `m` at batches like `x` (d, samples); a second use allocates nothing.

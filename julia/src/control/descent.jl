@@ -1,8 +1,6 @@
 # Gradient descent with the adaptive step (backtracking) of Benning et al. 2019.
 # The same file on the Python side is `python/twingrad/control/descent.py`.
 
-using Zygote: Zygote
-
 const FIRST_STEP_CONSTANT = 0.1
 const SHRINK, GROW, MAX_TRIES = 0.99, 1.5, 200
 
@@ -14,18 +12,6 @@ The parameters that descent changes: K, b, W, mu, and dt where learned, less the
 function trained_params(config::ControlNetConfig, freeze=())
     names = learns_dt(config) ? (:K, :b, :W, :mu, :dt) : (:K, :b, :W, :mu)
     return filter(name -> !(String(name) in freeze), names)
-end
-
-"""
-    automatic_gradient(m, x, c)
-
-Loss and gradients by automatic differentiation (Zygote); the same result as the costate gradient.
-"""
-function automatic_gradient(m::ControlNet, x, c)
-    prediction = m(x)
-    value, (by_model, by_x) = Zygote.withgradient((m, x) -> loss(m, m(x), c), m, x)
-    grads = NamedTuple{(:K, :b, :W, :mu, :dt)}(by_model)
-    return Evaluation(value, prediction, grads, by_x)
 end
 
 "The two ways to a gradient: `Automatic()` by Zygote, a [`Costate`](@ref) by hand."

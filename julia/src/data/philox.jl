@@ -42,18 +42,20 @@ struct Stream
     name::String
 end
 
-"The first `count` 64-bit words of a stream."
-function words(stream::Stream, count)
+"Words first, ..., first + count - 1 of a stream, 64 bits each and counted from 0; 0 <= first < 2^63."
+function words(stream::Stream, count; first=0)
     key = (stream.seed % UInt32, (stream.seed >> 32) % UInt32)
     id = fnv1a(stream.name)
-    drawn = Vector{UInt64}(undef, 2 * cld(count, 2))
-    for block in 0:(cld(count, 2)-1)
+    blocks = div(first, 2):(div(first + count + 1, 2)-1)
+    drawn = Vector{UInt64}(undef, 2length(blocks))
+    for (i, block) in enumerate(blocks)
         counter = (block % UInt32, (block >> 32) % UInt32, id % UInt32, (id >> 32) % UInt32)
         r = UInt64.(philox4x32(counter, key))
-        drawn[2block+1] = r[1] | r[2] << 32
-        drawn[2block+2] = r[3] | r[4] << 32
+        drawn[2i-1] = r[1] | r[2] << 32
+        drawn[2i] = r[3] | r[4] << 32
     end
-    return resize!(drawn, count)
+    skipped = first % 2
+    return drawn[(skipped+1):(skipped+count)]
 end
 
 "The first `count` uniform numbers in [0, 1) of a stream."

@@ -13,7 +13,7 @@ struct Case
     file::String
     name::String
     model::String
-    config::ControlNetConfig
+    config::Any
     groups::Dict{String,Dict{String,Array}}
     oracle::Union{Nothing,Dict{String,Array}}
     digest::String
@@ -42,14 +42,8 @@ function read_case(file)
     groups = Dict(group => below(contents, group) for group in CASE_GROUPS)
     oracle = below(contents, "oracle")
 
-    sizes = Dict{String,Int}()
-    params = spec.params(config)
-    check_arrays(params, groups["params"], "$file, /params", sizes)
-    check_arrays(spec.inputs, groups["inputs"], "$file, /inputs", sizes)
-    check_arrays(spec.targets, groups["targets"], "$file, /targets", sizes)
-    wrong = contradiction(config, groups["params"])
-    wrong === nothing || throw(InputError("$file, /params/$(wrong[1])"; expected=wrong[2], found=wrong[3]))
-    isempty(oracle) || check_arrays(oracle_specs(spec, params), oracle, "$file, /oracle", sizes)
+    sizes = check_groups(spec, config, groups, "$file, /")
+    isempty(oracle) || check_arrays(oracle_specs(spec, config), oracle, "$file, /oracle", sizes)
 
     covered = [
         "format" => CASE_FORMAT,
@@ -73,13 +67,13 @@ function read_case(file)
 end
 
 "The entries of `/oracle`: loss, outputs, and gradients by parameters and floating-point inputs."
-function oracle_specs(spec, params)
+function oracle_specs(spec, config)
     plain(array) = ArraySpec(Float64, array.dims)
     return [
         "loss" => ArraySpec(Float64, ())
-        ["outputs/$name" => plain(array) for (name, array) in spec.outputs]
-        ["grads/$name" => plain(array) for (name, array) in params]
-        ["grads_inputs/$name" => plain(array) for (name, array) in spec.inputs if array.type == Float64]
+        ["outputs/$name" => plain(array) for (name, array) in spec.outputs(config)]
+        ["grads/$name" => plain(array) for (name, array) in spec.params(config)]
+        ["grads_inputs/$name" => plain(array) for (name, array) in spec.inputs(config) if array.type == Float64]
     ]
 end
 

@@ -12,28 +12,20 @@ each summed over the samples. The same file on the Julia side is `julia/src/cont
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from ..evaluation import Evaluation
 from ..models.control_net import ControlNet
 from .runge_kutta import TABLEAUS, combine
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Loss, predictions and all gradients at one point; shapes as the parameters and inputs have them."""
-
-    loss: Tensor
-    prediction: Tensor
-    grads: dict[str, Tensor]
-    grads_inputs: dict[str, Tensor]
-
-
 @torch.no_grad()
-def costate_gradient(model: ControlNet, x: Tensor, c: Tensor) -> Evaluation:
-    """Loss and gradients of `model` at samples x (samples, d) with labels c (samples,), without autograd."""
+def costate_gradient(model: ControlNet, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Evaluation:
+    """Loss and gradients of `model` at inputs x (samples, d) with targets c (samples,), without autograd."""
+    x, c = inputs["x"], targets["c"]
     tableau, alpha = TABLEAUS[model.config.method], model.config.alpha
     stages = range(len(tableau.w))
 

@@ -5,14 +5,14 @@ The same file on the Julia side is `julia/src/control/descent.jl`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..evaluation import Evaluation
 from ..models.control_net import ControlNet
-from .costate import Evaluation
 from .simplex import project_simplex
 
 FIRST_STEP_CONSTANT = 0.1
@@ -32,22 +32,22 @@ class Descent:
     Args:
         model: changed in place.
         gradient: gives loss and gradients, e.g. `costate_gradient` or `autograd_gradient`.
-        x, c: the batch, (samples, d) and (samples,).
+        inputs, targets: the batch, x (samples, d) and c (samples,).
         trained: names of the parameters to change.
         step_constant: L, the inverse of the step size, of the first try.
     """
 
     model: ControlNet
-    gradient: Callable[[ControlNet, Tensor, Tensor], Evaluation]
-    x: Tensor
-    c: Tensor
+    gradient: Callable[[ControlNet, Mapping[str, Tensor], Mapping[str, Tensor]], Evaluation]
+    inputs: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor]
     trained: tuple[str, ...]
     step_constant: float = FIRST_STEP_CONSTANT
 
     @torch.no_grad()
     def objective(self) -> float:
         """J at the model's present parameters."""
-        return float(self.model.loss(self.model(self.x), self.c))
+        return float(self.model.loss(self.model(**self.inputs), **self.targets))
 
     def step(self) -> tuple[float, float, float] | None:
         """One step; returns J before, J after and the accepted L, or None if no try was accepted.
@@ -55,7 +55,7 @@ class Descent:
         Try δ = -∇J/L, projected where Δt lives on the simplex; accept it when
         J(new) <= J(old) + ⟨g, δ⟩ + L/2 ‖δ‖², then L <- 0.99 L; else L <- 1.5 L.
         """
-        here = self.gradient(self.model, self.x, self.c)
+        here = self.gradient(self.model, self.inputs, self.targets)
         params = dict(self.model.named_parameters())
         old = {name: params[name].detach().clone() for name in self.trained}
         before, L = float(here.loss), self.step_constant

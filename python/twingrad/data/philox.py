@@ -46,15 +46,16 @@ class Stream:
     seed: int
     name: str
 
-    def words(self, count: int) -> Words:
-        """64-bit words 0 .. count - 1, shape (count,)."""
-        blocks = np.arange((count + 1) // 2, dtype=np.uint64)
+    def words(self, count: int, first: int = 0) -> Words:
+        """64-bit words first .. first + count - 1, shape (count,); 0 <= first < 2**63."""
+        start, stop = first // 2, (first + count + 1) // 2
+        blocks = np.uint64(start) + np.arange(stop - start, dtype=np.uint64)
         stream = fnv1a(self.name)
         counter = np.empty((4, blocks.size), np.uint64)
         counter[0], counter[1] = blocks & LOW, blocks >> HALF
         counter[2], counter[3] = stream & 0xFFFFFFFF, stream >> 32
         r = philox4x32(counter, (self.seed & 0xFFFFFFFF, self.seed >> 32))
-        return np.stack([r[0] | r[1] << HALF, r[2] | r[3] << HALF], axis=1).ravel()[:count]
+        return np.stack([r[0] | r[1] << HALF, r[2] | r[3] << HALF], axis=1).ravel()[first % 2 :][:count]
 
     def uniform(self, count: int) -> Floats:
         """Uniform numbers 0 .. count - 1 in [0, 1), shape (count,)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..specs import Arrays, ArraySpec, ControlNetConfig, ModelSpec, check_arrays, model_spec, parse_config
+from ..specs import Arrays, ArraySpec, ModelConfig, ModelSpec, check_arrays, model_spec, parse_config
 from . import hdf5
 
 FORMAT = "twingrad-case"
@@ -40,7 +40,7 @@ class Case:
         return model_spec(self.model, f"{self.path or self.name}, attribute model")
 
     @property
-    def config(self) -> ControlNetConfig:
+    def config(self) -> ModelConfig:
         """The model's settings."""
         return parse_config(self.spec, self.config_text, f"{self.path or self.name}, attribute config")
 
@@ -61,15 +61,13 @@ class Case:
         """Refuse settings, arrays or an oracle that do not fit the model; raises InputError."""
         where, spec, config = str(self.path or self.name), self.spec, self.config
         sizes: dict[str, int] = {}
-        params = spec.params(config)
-        check_arrays(params, self.groups["params"], f"{where}, /params", sizes)
-        check_arrays(spec.inputs, self.groups["inputs"], f"{where}, /inputs", sizes)
-        check_arrays(spec.targets, self.groups["targets"], f"{where}, /targets", sizes)
-        if (wrong := config.check(self.groups["params"])) is not None:
-            name, expected, found = wrong
-            raise InputError(f"{where}, /params/{name}", expected=expected, found=found)
+        for group, specs in (("params", spec.params), ("inputs", spec.inputs), ("targets", spec.targets)):
+            check_arrays(specs(config), self.groups[group], f"{where}, /{group}", sizes)
+        if (wrong := config.check(self.groups)) is not None:
+            entry, expected, found = wrong
+            raise InputError(f"{where}, /{entry}", expected=expected, found=found)
         if self.oracle is not None:
-            check_arrays(oracle_specs(spec, params), self.oracle, f"{where}, /oracle", sizes)
+            check_arrays(oracle_specs(spec, config), self.oracle, f"{where}, /oracle", sizes)
 
     def write(self, path: Path) -> None:
         """Write the case, sealed with its digests."""
@@ -91,13 +89,13 @@ class Case:
         hdf5.write(path, attributes, arrays)
 
 
-def oracle_specs(spec: ModelSpec, params: Mapping[str, ArraySpec]) -> dict[str, ArraySpec]:
+def oracle_specs(spec: ModelSpec, config: ModelConfig) -> dict[str, ArraySpec]:
     """The entries of `/oracle`: loss, outputs, and gradients by parameters and floating-point inputs."""
-    inputs = {name: array for name, array in spec.inputs.items() if array.dtype == "float64"}
+    inputs = {name: array for name, array in spec.inputs(config).items() if array.dtype == "float64"}
     return {
         "loss": ArraySpec("float64", ()),
-        **{f"outputs/{name}": array for name, array in spec.outputs.items()},
-        **{f"grads/{name}": ArraySpec("float64", array.dims) for name, array in params.items()},
+        **{f"outputs/{name}": array for name, array in spec.outputs(config).items()},
+        **{f"grads/{name}": ArraySpec("float64", array.dims) for name, array in spec.params(config).items()},
         **{f"grads_inputs/{name}": ArraySpec("float64", array.dims) for name, array in inputs.items()},
     }
 

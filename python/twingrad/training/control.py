@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..control.costate import costate_gradient
 from ..control.descent import FIRST_STEP_CONSTANT, Descent, trained_params
 from ..data.planar import normal_params, planar
-from ..engine import GRADIENTS, choose_dtype, to_array
+from ..engine import autograd_gradient, choose_dtype, to_array
 from ..format.training import Training, read_training
 from ..models.control_net import ControlNet
-from ..specs import MODELS, Arrays, make_config
+from ..specs import Arrays, ControlNetConfig
 from .settings import ControlSettings, resume_check
 
 CHECKPOINT_SECONDS = 5.0
@@ -57,11 +58,7 @@ def train_control(
         for split, samples in (("train", settings.samples), ("test", settings.samples_test))
         for array in planar(settings.dataset, split, samples, settings.seed, settings.d)
     )
-    config = make_config(
-        MODELS["control_net"],
-        {"network": settings.network, "method": settings.method, "scale": "mean"},
-        "train control",
-    )
+    config = ControlNetConfig(network=settings.network, method=settings.method, scale="mean")
     initial = initial_params(settings)
     history: dict[str, list[float]] = {}
     iteration, step_constant, params = 0, FIRST_STEP_CONSTANT, initial
@@ -75,7 +72,8 @@ def train_control(
 
     model = ControlNet(config, {name: torch.tensor(array, dtype=dtype) for name, array in params.items()})
     trained = trained_params(model, settings.freeze)
-    descent = Descent(model, GRADIENTS[settings.gradient], x, c, trained, step_constant)
+    gradient = {"ad": autograd_gradient, "manual": costate_gradient}[settings.gradient]
+    descent = Descent(model, gradient, {"x": x}, {"c": c}, trained, step_constant)
 
     def evaluate() -> None:
         with torch.no_grad():

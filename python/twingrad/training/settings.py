@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..errors import InputError
-from ..format.training import Training
-from ..specs import Method, Network, only_euler_for_net
+from .. import paths
+from ..errors import InputError, one_of
+from ..format import Checkpoint, Training
+from ..schedule import AdamWSettings
+from ..specs import GPTConfig
+from ..specs.control_net import Method, Network, only_euler_for_net
 from ..validation import validate
+
+ANOTHER_OUT = "Choose another --out, or remove the file."
 
 
 class ControlSettings(BaseModel):
@@ -47,15 +53,85 @@ def control_settings(values: Mapping[str, Any]) -> ControlSettings:
     return validate(ControlSettings, values, "train control")
 
 
-def resume_check(file: Path, saved: Training, side: str, settings: ControlSettings, iterations: int) -> None:
+class GPTSettings(BaseModel):
+    """Settings of `twingrad train gpt`, stored in its checkpoints: everything that determines the numbers.
+
+    A joint batch is `accumulation` batches of `batch` samples. `dtype` "bfloat16" keeps float32 weights and multiplies
+    in bfloat16.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    tokenizer: Literal["char", "byte"] = "char"
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    width: int = Field(ge=1)
+    context: int = Field(ge=1)
+    dt: float = 1.0
+    splitting: Literal["lie", "strang"] = "lie"
+    tied: bool = True
+    batch: int = Field(ge=1)
+    accumulation: int = Field(1, ge=1)
+    iterations: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    min_learning_rate: float = Field(ge=0)
+    warmup: int = Field(ge=0)
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    clip: float = Field(ge=0)
+    seed: int = Field(1, ge=0, lt=2**63)
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    evaluate_every: int = Field(ge=1)
+    evaluation_windows: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> GPTSettings:
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide the width {self.width}")
+        return self
+
+    @property
+    def joint_batch(self) -> int:
+        """Samples of one step."""
+        return self.batch * self.accumulation
+
+    def config(self, vocab: int) -> GPTConfig:
+        """The settings of the model for a vocabulary of this size."""
+        shared = ("context", "layers", "heads", "width", "dt", "splitting", "tied")
+        return GPTConfig(vocab=vocab, **{name: getattr(self, name) for name in shared})
+
+    def optimizer(self) -> AdamWSettings:
+        """The settings of the optimizer."""
+        shared = ("learning_rate", "min_learning_rate", "warmup", "beta1", "beta2", "weight_decay", "clip")
+        return AdamWSettings(decay=self.iterations, **{name: getattr(self, name) for name in shared})
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as JSON types."""
+        return self.model_dump(mode="json")
+
+
+def gpt_settings(values: Mapping[str, Any]) -> GPTSettings:
+    """Checked settings; raises InputError that names the setting and lists the known values."""
+    return validate(GPTSettings, values, "train gpt")
+
+
+def preset(model: str, name: str) -> dict[str, Any]:
+    """The settings of `shared_fixtures/presets.toml` by the name of a preset; raises InputError for an unknown one."""
+    presets = tomllib.loads((paths.shared_fixtures() / "presets.toml").read_text("utf-8"))[model]
+    if name not in presets:
+        raise InputError("preset", expected=one_of(presets), found=repr(name))
+    return dict(presets[name])
+
+
+def resume_check(file: Path, saved: Training | Checkpoint, side: str, settings: BaseModel, iterations: int) -> None:
     """Refuse to go on from a file that another training wrote, or one that is already further."""
-    hint = "Choose another --out, or remove the file."
     if saved.side != side:
-        raise InputError(f"{file}, attribute side", expected=repr(side), found=repr(saved.side), hint=hint)
-    for name, value in settings.as_json().items():
+        raise InputError(f"{file}, attribute side", expected=repr(side), found=repr(saved.side), hint=ANOTHER_OUT)
+    for name, value in settings.model_dump(mode="json").items():
         if saved.settings.get(name) != value:
             where, found = f"{file}, setting {name}", repr(saved.settings.get(name))
-            raise InputError(where, expected=repr(value), found=found, hint=hint)
+            raise InputError(where, expected=repr(value), found=found, hint=ANOTHER_OUT)
     if saved.iteration > iterations:
         where, expected = f"{file}, attribute iteration", f"at most {iterations}"
-        raise InputError(where, expected=expected, found=str(saved.iteration), hint=hint)
+        raise InputError(where, expected=expected, found=str(saved.iteration), hint=ANOTHER_OUT)

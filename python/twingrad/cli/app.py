@@ -1,0 +1,100 @@
+"""The application: options that commands share, the console, the progress bar, and how errors are told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..errors import InputError, Interrupted, SideError, one_of
+
+app = typer.Typer(
+    help="The same networks in PyTorch and Flux.jl, held against each other.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+train_app = typer.Typer(help="Train a model on one side.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="Get data to train on.", no_args_is_help=True, rich_markup_mode=None)
+import_app = typer.Typer(help="Take weights of other programs.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(train_app, name="train")
+app.add_typer(data_app, name="data")
+app.add_typer(import_app, name="import")
+
+DISAGREEMENT, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+SideName = Annotated[str, typer.Option(help="torch or flux.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads for each side's linear algebra.")]
+TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds a side may be silent before it counts as hung.")]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that is 80 columns wide where nobody says how wide it is."""
+    wide = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return wide if wide.is_terminal else Console(stderr=stderr, highlight=False, width=80)
+
+
+def progress_bar(unit: str) -> Progress:
+    """A progress bar on stderr; silent where stderr is no terminal."""
+    err = console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(compact=True),
+    )
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"twingrad {version('twingrad')}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave."),
+    ] = False,
+) -> None:
+    pass
+
+
+def choose(name: str, what: str, known: Iterable[str]) -> str:
+    """`name` if it is one of the known ones; raises InputError, naming `what`, if not."""
+    if name not in known:
+        raise InputError(what, expected=one_of(known), found=repr(name))
+    return name
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for output; raises InputError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(str(folder), expected="a folder to write to", found=error.strerror or str(error)) from None
+
+
+def main() -> None:
+    """Run the command; errors of use are one line on stderr and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        console(stderr=True).print(f"twingrad: {error}", soft_wrap=True, markup=False)
+        sys.exit(BAD_INPUT)
+    except SideError as error:
+        console(stderr=True).print(f"twingrad: {error}", soft_wrap=True, markup=False)
+        sys.exit(BAD_INPUT)
+    except Interrupted:
+        console(stderr=True).print("twingrad: interrupted; the same command goes on from the last saved state")
+        sys.exit(INTERRUPTED)

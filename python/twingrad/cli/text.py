@@ -1,0 +1,128 @@
+"""Text: data shakespeare, data python, generate, evaluate, import gpt2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from .app import Device, SideName, Threads, TimeLimit, app, console, data_app, import_app, make_folder
+
+Folder = Annotated[Path, typer.Option(help="Folder for the file.")]
+CheckpointPlace = Annotated[Path, typer.Option(help="A checkpoint, or a folder of 'twingrad train gpt'.")]
+Last = Annotated[bool, typer.Option("--last", help="Take last.h5 instead of best.h5.")]
+DType = Annotated[str, typer.Option(help="float32 or float64.")]
+
+
+@data_app.command("shakespeare")
+def shakespeare(out: Folder = Path("data")) -> None:
+    """Download tiny Shakespeare (1.1 MB) and check it."""
+    from ..data.corpora import download_shakespeare
+
+    err = console(stderr=True)
+    columns = (TextColumn("tiny Shakespeare"), BarColumn(bar_width=20), DownloadColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("download", total=None)
+        file = download_shakespeare(out, lambda done, total: bar.update(task, completed=done, total=total))
+    console().print(f"{file}", soft_wrap=True)
+
+
+@data_app.command("python")
+def python(out: Folder = Path("data")) -> None:
+    """Write the sources of Python's own library into one text: a corpus that needs no network."""
+    from ..data.corpora import standard_library
+
+    console().print(f"{standard_library(out)}", soft_wrap=True)
+
+
+@app.command()
+def generate(
+    checkpoint: CheckpointPlace,
+    prompt: Annotated[str, typer.Option(help="The text to continue.")] = "\n",
+    side: SideName = "torch",
+    tokens: Annotated[int, typer.Option(min=0, help="How many tokens to add.")] = 500,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 0.8,
+    top_k: Annotated[int, typer.Option(min=0, help="Draw among the k likeliest tokens; 0: among all.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the draws.")] = 1,
+    last: Last = False,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    threads: Threads = 1,
+    time_limit: TimeLimit = 300.0,
+) -> None:
+    """Continue a text by a trained GPT. Both sides draw the same random numbers."""
+    from ..data.text import tokenizer_from_json
+    from ..format import find_checkpoint, read_checkpoint
+    from ..sides import Worker
+    from ..sides import side as find_side
+
+    find_side(side)
+    file = find_checkpoint(checkpoint, side, "last" if last else "best")
+    tokenizer = tokenizer_from_json(read_checkpoint(file).data.get("tokenizer"), f"{file}, attribute data, tokenizer")
+    arguments = {
+        **{"checkpoint": str(file.resolve()), "prompt": tokenizer.encode(prompt).tolist(), "count": tokens},
+        **{"temperature": temperature, "top_k": top_k, "seed": seed, "dtype": dtype, "device": device},
+    }
+    waiting: list[int] = []
+
+    def show(token: int) -> None:
+        waiting.append(token)
+        text = tokenizer.decode(waiting)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # bytes of a character that is not whole yet
+            _print(text)
+            waiting.clear()
+
+    with Worker(side, threads=threads, silence_seconds=time_limit) as worker:
+        _print(prompt)
+        worker.request("generate", arguments, lambda state: show(state["token"]))
+    _print(f"{tokenizer.decode(waiting)}\n")
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+@app.command()
+def evaluate(
+    checkpoint: CheckpointPlace,
+    text: Annotated[Path, typer.Option(help="The text; its last tenth counts.")],
+    side: SideName = "torch",
+    last: Last = False,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    threads: Threads = 1,
+    time_limit: TimeLimit = 1800.0,
+) -> None:
+    """The loss of a trained GPT on the whole validation part of a text."""
+    import tempfile
+
+    from ..format import find_checkpoint
+    from ..sides import Worker
+    from ..sides import side as find_side
+
+    find_side(side)
+    file = find_checkpoint(checkpoint, side, "last" if last else "best")
+    arguments = {"checkpoint": str(file.resolve()), "text": str(text.resolve()), "dtype": dtype, "device": device}
+    with (
+        tempfile.TemporaryDirectory(prefix="twingrad-") as folder,
+        Worker(side, threads=threads, silence_seconds=time_limit) as worker,
+    ):
+        done = worker.request("evaluate", {**arguments, "folder": folder})
+    console().print(f"{file}: {side}, validation loss {done['loss']!r}", soft_wrap=True)
+
+
+@import_app.command("gpt2")
+def import_gpt2(
+    folder: Annotated[Path, typer.Argument(help="Holds model.safetensors and config.json of Hugging Face.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path("gpt2.h5"),
+) -> None:
+    """Turn GPT-2 weights of Hugging Face into a checkpoint."""
+    from ..importers.gpt2 import read_gpt2
+
+    make_folder(out.parent)
+    read_gpt2(folder).write(out)
+    console().print(f"{out}", soft_wrap=True)
