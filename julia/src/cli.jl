@@ -23,6 +23,12 @@ function command_line()
         "train"
         help = "train a model"
         action = :command
+        "generate"
+        help = "continue a text by a trained GPT"
+        action = :command
+        "evaluate"
+        help = "the loss of a trained GPT on the last tenth of a text"
+        action = :command
         "doctor"
         help = "say what computes here"
         action = :command
@@ -64,6 +70,9 @@ function command_line()
         "control"
         help = "train a control network on planar data"
         action = :command
+        "gpt"
+        help = "train a mini-GPT on text"
+        action = :command
     end
     @add_arg_table! settings["train"]["control"] begin
         "--out"
@@ -79,10 +88,91 @@ function command_line()
     end
     for name in sort!(collect(keys(DEFAULT_SETTINGS)))
         default = name == "freeze" ? "" : DEFAULT_SETTINGS[name]
-        option = Dict(:arg_type => typeof(default), :default => default, :help => "a setting of the training")
-        ArgParse.add_arg_table!(settings["train"]["control"], "--" * replace(name, "_" => "-"), option)
+        add_option!(settings["train"]["control"], name, typeof(default), default)
+    end
+    @add_arg_table! settings["train"]["gpt"] begin
+        "--text"
+        help = "the text file"
+        required = true
+        "--out"
+        help = "folder for flux/last.h5, flux/best.h5 and the tokens"
+        required = true
+        "--side"
+        help = "flux"
+        default = "flux"
+        "--preset"
+        help = "cpu or gpu: what the options below start from"
+        default = "cpu"
+        "--until"
+        help = "stop after this many steps; go on later"
+        arg_type = Int
+        "--device"
+        help = "cpu or cuda"
+        default = "cpu"
+    end
+    presets = [name => preset("gpt", name) for name in ("cpu", "gpu")]
+    for name in sort!(first.(GPT_SETTINGS))
+        if haskey(GPT_DEFAULTS, name)
+            known = GPT_DEFAULTS[name]
+            help = "default: $known"
+        else
+            known = last(first(presets))[name]
+            help = join(("$preset: $(values[name])" for (preset, values) in presets), ", ")
+        end
+        add_option!(settings["train"]["gpt"], name, typeof(known), nothing; help)
+    end
+    for verb in ("generate", "evaluate")
+        @add_arg_table! settings[verb] begin
+            "--checkpoint"
+            help = "a checkpoint, or a folder of 'train gpt'"
+            required = true
+            "--side"
+            help = "flux"
+            default = "flux"
+            "--last"
+            help = "take last.h5 instead of best.h5"
+            action = :store_true
+            "--dtype"
+            help = "float32 or float64"
+            default = "float32"
+            "--device"
+            help = "cpu or cuda"
+            default = "cpu"
+        end
+    end
+    @add_arg_table! settings["evaluate"] begin
+        "--text"
+        help = "the text file"
+        required = true
+    end
+    @add_arg_table! settings["generate"] begin
+        "--prompt"
+        help = "the text to continue"
+        default = "\n"
+        "--tokens"
+        help = "how many tokens to add"
+        arg_type = Int
+        default = 500
+        "--temperature"
+        help = "0: always the likeliest token"
+        arg_type = Float64
+        default = 0.8
+        "--top-k"
+        help = "draw among the k likeliest tokens; 0: among all"
+        arg_type = Int
+        default = 0
+        "--seed"
+        help = "chooses the draws"
+        arg_type = Int
+        default = 1
     end
     return settings
+end
+
+"An option for the setting `name` of a training."
+function add_option!(settings, name, type, default; help="a setting of the training")
+    option = Dict{Symbol,Any}(:arg_type => type, :default => default, :help => help)
+    ArgParse.add_arg_table!(settings, "--" * replace(name, "_" => "-"), option)
 end
 
 function usage_error(settings, error)
@@ -106,6 +196,8 @@ function main(arguments)
         verb == "compare" && return main_compare(options["compare"])
         verb == "doctor" && return main_doctor()
         verb == "train" && return main_train(options["train"])
+        verb == "generate" && return main_generate(options["generate"])
+        verb == "evaluate" && return main_evaluate(options["evaluate"])
         ArgParse.show_help(command_line(); exit_when_done=false)
         return BAD_INPUT
     catch error
@@ -200,13 +292,18 @@ function main_doctor()
 end
 
 function main_train(options)
-    options["%COMMAND%"] == "control" || throw(InputError("train"; expected="control", found="nothing"))
-    given = options["control"]
+    model = options["%COMMAND%"]
+    model == "control" && return main_train_control(options["control"])
+    model == "gpt" && return main_train_gpt(options["gpt"])
+    throw(InputError("train"; expected="one of control, gpt", found="nothing"))
+end
+
+function main_train_control(given)
     only_flux(given)
     values = Dict{String,Any}(name => given[replace(name, "_" => "-")] for name in keys(DEFAULT_SETTINGS))
     values["freeze"] = String[name for name in split(values["freeze"], ','; keepempty=false)]
     settings, iterations = control_settings(values), given["iterations"]
-    mkpath(given["out"])
+    make_folder(given["out"])
     bar = Progress(iterations; desc="flux ", output=stderr, enabled=isa(stderr, Base.TTY))
     show_state(state) = update!(
         bar,
@@ -223,5 +320,73 @@ function main_train(options)
         last_of("accuracy_test")
     )
     println("$file: $(trained.status) after $(trained.iteration) iterations, $text")
+    return AGREEMENT
+end
+
+function main_train_gpt(given)
+    only_flux(given)
+    chosen = Dict{String,Any}()
+    for (name, _) in GPT_SETTINGS
+        value = given[replace(name, "_" => "-")]
+        value === nothing || (chosen[name] = value)
+    end
+    settings = gpt_settings(merge(preset("gpt", given["preset"]), chosen))
+    last = something(given["until"], settings["iterations"])
+    bar = Progress(last; desc="flux ", output=stderr, enabled=isa(stderr, Base.TTY))
+    function show_state(state)
+        values = [(Symbol(replace(name, "_" => " ")), state[name]) for name in sort!(collect(keys(state)))]
+        update!(bar, state["iteration"]; showvalues=values)
+    end
+    place = (given["text"], given["out"])
+    device = given["device"]
+    trained = train_gpt(settings, place...; versions=versions(), progress=show_state, until=last, device)
+    finish!(bar)
+    history = group(trained, "history")
+    file = joinpath(given["out"], "flux", "last.h5")
+    line = "$file: $(trained.status) after $(trained.iteration) iterations"
+    if !isempty(history["seconds"])
+        tokens = settings["batch"] * settings["accumulation"] * settings["context"]
+        line *= @sprintf(", %.0f tokens/s", tokens / median(history["seconds"]))
+    end
+    if !isempty(history["evaluated"])
+        losses = history["loss_validation"]
+        line *= @sprintf(
+            ", loss %.4f (validation %.4f; best %.4f at %d)",
+            history["loss_train"][end], losses[end], minimum(losses), history["evaluated"][argmin(losses)]
+        )
+    end
+    println(line)
+    return AGREEMENT
+end
+
+checkpoint_file(given) = find_checkpoint(given["checkpoint"], "flux", given["last"] ? "last" : "best")
+
+function main_generate(given)
+    only_flux(given)
+    file = checkpoint_file(given)
+    saved = read_checkpoint(file)
+    tokenizer, model = checkpoint_tokenizer(saved, file), load_gpt(saved, file, given["dtype"], given["device"])
+    prompt, waiting = encode(tokenizer, given["prompt"]), Int[]
+    print(given["prompt"])
+    function show_token(token)
+        text = decode(tokenizer, push!(waiting, token))
+        endswith(text, '�') && return  # bytes of a character that is not whole yet
+        print(text)
+        flush(stdout)
+        empty!(waiting)
+    end
+    temperature, top_k, seed = given["temperature"], given["top-k"], given["seed"]
+    generate(model, prompt, given["tokens"]; temperature, top_k, seed, on_token=show_token)
+    println(decode(tokenizer, waiting))
+    return AGREEMENT
+end
+
+function main_evaluate(given)
+    only_flux(given)
+    file = checkpoint_file(given)
+    mktempdir() do folder
+        value = evaluate_checkpoint(file, given["text"], folder, given["dtype"], given["device"])
+        println("$file: flux, validation loss $value")
+    end
     return AGREEMENT
 end

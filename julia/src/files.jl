@@ -22,6 +22,16 @@ function replacing(write, file)
     return nothing
 end
 
+"Make a folder for output; an InputError where that cannot be."
+function make_folder(folder)
+    try
+        mkpath(folder)
+    catch error
+        error isa Union{SystemError,Base.IOError} || rethrow()
+        throw(InputError(folder; expected="a folder to write to", found=system_message(error)))
+    end
+end
+
 "What the operating system says went wrong."
 system_message(error::SystemError) = Libc.strerror(error.errnum)
 system_message(error::Base.IOError) = Libc.strerror(-error.code)

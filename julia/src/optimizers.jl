@@ -31,11 +31,13 @@ end
 """
     step!(optimizer, grads)
 
-Take a step by `grads`, in the order of the parameters; returns the learning rate and the gradients' norm before clipping.
+Take a step by `grads`, in the order of the parameters, where they are finite; returns the learning rate and their joint norm
+before clipping.
 """
 function step!(optimizer::AdamW, grads)
     settings = optimizer.settings
     η, total = rate(settings, optimizer.steps_taken), norm(map(norm, grads))
+    isfinite(total) || return η, total
     scale = settings.clip > 0 ? min(1.0, settings.clip / (total + CLIP_EPS)) : 1.0
     for (state, (_, param), grad) in zip(optimizer.states, optimizer.params, grads)
         Optimisers.adjust!(state, η)

@@ -35,13 +35,45 @@ function answer_run(arguments, progress)
 end
 
 "Train a control network with `settings` up to `iterations` steps; the file is `out`."
-function answer_train(arguments, progress)
+function answer_train_control(arguments, progress)
     settings = control_settings(arguments["settings"])
     done = train_control(settings, arguments["iterations"], arguments["out"]; versions=versions(), progress)
     return Dict("iteration" => done.iteration, "status" => done.status)
 end
 
-const VERBS = Dict("run" => answer_run, "train" => answer_train)
+"Train a GPT with `settings` on the file `text`; `out` is the folder. Options: until, device."
+function answer_train_gpt(arguments, progress)
+    get(arguments, "compiled", false) &&
+        throw(InputError("compile"; expected="side torch", found="side flux, which Julia compiles anyway"))
+    settings = gpt_settings(arguments["settings"])
+    until, device = get(arguments, "until", nothing), get(arguments, "device", "cpu")
+    done = train_gpt(settings, arguments["text"], arguments["out"]; versions=versions(), progress, until, device)
+    return Dict("iteration" => done.iteration, "status" => done.status)
+end
+
+"The loss of the GPT in file `checkpoint` on the last tenth of the file `text`; `folder` is for its tokens."
+function answer_evaluate(arguments, progress)
+    names = ("checkpoint", "text", "folder", "dtype", "device")
+    return Dict("loss" => evaluate_checkpoint((arguments[name] for name in names)...))
+end
+
+"Continue the token ids `prompt` by `count` tokens of the GPT in file `checkpoint`; each new one is progress."
+function answer_generate(arguments, progress)
+    file = arguments["checkpoint"]
+    model = load_gpt(read_checkpoint(file), file, arguments["dtype"], arguments["device"])
+    temperature, top_k, seed = (arguments[name] for name in ("temperature", "top_k", "seed"))
+    on_token(token) = progress(Dict("token" => token))
+    prompt, count = arguments["prompt"], arguments["count"]
+    return Dict("tokens" => generate(model, prompt, count; temperature, top_k, seed, on_token))
+end
+
+const VERBS = Dict(
+    "run" => answer_run,
+    "train-control" => answer_train_control,
+    "train-gpt" => answer_train_gpt,
+    "evaluate" => answer_evaluate,
+    "generate" => answer_generate,
+)
 
 "The reply to one request: \"result\" => ... or \"error\" => ..."
 function answer(request, progress)

@@ -7,7 +7,7 @@ using TwinGrad: TwinGrad
     @testset "package" begin
         Aqua.test_all(TwinGrad)
     end
-    for part in ("random_numbers", "control", "format", "comparator", "training", "command")
+    for part in ("random_numbers", "text", "control", "gpt", "format", "comparator", "training", "command")
         @testset "$part" begin
             include("$part.jl")
         end

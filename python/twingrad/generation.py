@@ -5,6 +5,7 @@ Which token follows is specified in `shared_fixtures/FORMAT.md`, "Generation": b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -48,6 +49,12 @@ def generate(
     """
     if not prompt:
         raise InputError("prompt", expected="at least one token", found="none")
+    vocab = model.config.vocab
+    if (wrong := next((place for place, token in enumerate(prompt) if not 0 <= token < vocab), None)) is not None:
+        found = f"{prompt[wrong]} at position {wrong}"
+        raise InputError("prompt", expected=f"token ids 0 to {vocab - 1}", found=found)
+    if not 0.0 <= temperature < math.inf:
+        raise InputError("temperature", expected="a finite number from 0 on", found=str(temperature))
     context, device = model.config.context, model.wte.weight.device
     window, memory, added = list(prompt[-context:]), Memory(model), []
     draws = Stream(seed, "sample").uniform(count)
@@ -74,5 +81,6 @@ def choose(logits: Array, temperature: float, top_k: int, draw: float) -> int:
         return int(np.argmax(z))
     if 0 < top_k < z.size:
         z = np.where(z >= np.sort(z)[-top_k], z, -np.inf)
-    cumulative = np.cumsum(np.exp((z - z.max()) / temperature))
+    with np.errstate(over="ignore"):  # at a tiny temperature all but the likeliest get -inf, and weight 0
+        cumulative = np.cumsum(np.exp((z - z.max()) / temperature))
     return int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from .schedule import AdamWSettings
 
@@ -56,13 +56,21 @@ class AdamW:
             self.inner.state[param] = state | {"step": torch.tensor(float(self.steps_taken), device=param.device)}
 
 
-def whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Any) -> Tensor:
     """The tensor, collected from all processes where each holds a part (FSDP)."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    collected: Tensor = tensor.full_tensor() if _is_spread(tensor) else tensor
+    return collected
 
 
-def like(param: Tensor, values: Tensor) -> Tensor:
-    """A copy of `values`, laid out over the processes as `param` is."""
-    if isinstance(param, DTensor):
+def like(param: Any, values: Tensor) -> Tensor:
+    """A copy of `values` on the device of `param`, laid out over the processes as it is."""
+    if _is_spread(param):
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(values.to(param.device), param.device_mesh, param.placements)
     return values.to(param.device, copy=True)
+
+
+def _is_spread(tensor: Any) -> bool:
+    """Whether it is a DTensor, a class whose import takes two seconds."""
+    return hasattr(tensor, "full_tensor")

@@ -301,13 +301,7 @@ end
 
 "Write the tokens file, then its description."
 function keep(tokens_file, description, text, chunk, progress)
-    folder = dirname(tokens_file)
-    try
-        mkpath(folder)
-    catch error
-        error isa Base.IOError || rethrow()
-        throw(InputError(folder; expected="a folder to write to", found=system_message(error)))
-    end
+    make_folder(dirname(tokens_file))
     ids = ids_of_characters(description["characters"])
     tokens_sha = SHA.SHA256_CTX()
     replacing(tokens_file) do temporary

@@ -182,25 +182,33 @@ end
 Write a file under a temporary name beside `file`, then rename it: `file` is never half written.
 """
 function write_file(file, attrs, arrays)
-    temporary = joinpath(dirname(abspath(file)), ".$(basename(file)).$(getpid()).part")
-    try
-        h5open(temporary, "w") do h5
-            for (name, value) in attrs
-                attributes(h5)[name] = value
+    replacing(file) do temporary
+        try
+            h5open(temporary, "w") do h5
+                for (name, value) in attrs
+                    write_attribute(h5, name, value)
+                end
+                for (path, array) in arrays
+                    h5[path] = ndims(array) == 0 ? array[] : array
+                end
             end
-            for (path, array) in arrays
-                h5[path] = ndims(array) == 0 ? array[] : array
-            end
+        catch error
+            error isa HDF5.API.H5Error || rethrow()
+            reason = isdir(dirname(abspath(file))) ? first(split(error.msg, '\n')) : "no such folder"
+            throw(InputError(file; expected="a place to write to", found=reason))
         end
-        mv(temporary, file; force=true)
-    catch error
-        error isa InterruptException && rethrow()
-        reason =
-            isdir(dirname(abspath(file))) ? first(split(sprint(showerror, error), '\n')) : "no such folder"
-        throw(InputError(file; expected="a place to write to", found=reason))
-    finally
-        rm(temporary; force=true)
     end
+end
+
+write_attribute(h5, name, value) = attributes(h5)[name] = value
+"Text of variable length, as h5py writes it: of fixed length it could not be longer than 64 kB."
+function write_attribute(h5, name, text::String)
+    type = HDF5.Datatype(HDF5.API.h5t_copy(HDF5.API.H5T_C_S1))
+    HDF5.API.h5t_set_size(type, HDF5.API.H5T_VARIABLE)
+    HDF5.API.h5t_set_cset(type, HDF5.API.H5T_CSET_UTF8)
+    attribute = HDF5.create_attribute(h5, name, type, HDF5.dataspace(()))
+    GC.@preserve text HDF5.API.h5a_write(attribute, type, Ref(pointer(text)))
+    close(attribute)
 end
 
 """

@@ -113,3 +113,41 @@ head(m, ::Nothing, x) = reshape(m.wte.weight' * reshape(x, size(x, 1), :), :, si
 
 "Mean cross-entropy, in nats per token, of logits (V, T, B) for targets (T, B)."
 loss(::GPT, logits, targets) = cross_entropy(logits, targets)
+
+"""
+    Memory(m)
+
+What a [`GPT`](@ref) remembers of up to `context` tokens of a text: the key/value cache of generation.
+"""
+mutable struct Memory{A}
+    const keys::Vector{A}    # per layer (D, context, heads)
+    const values::Vector{A}
+    length::Int
+end
+function Memory(m::GPT)
+    (; context, heads, layers, width) = m.config
+    room() = [similar(m.wte.weight, width ÷ heads, context, heads) for _ in 1:layers]
+    return Memory(room(), room(), 0)
+end
+
+"Logits (V, T, 1) for the tokens after `tokens` (T, 1), which follow the remembered ones: several at first, then one at a time."
+function (m::GPT)(tokens, memory::Memory)
+    past, new = memory.length, size(tokens, 1)
+    past > 0 && new > 1 && throw(ArgumentError("after the first tokens, a memory takes one token at a time"))
+    x = embed(m, tokens, (past+1):(past+new))
+    for (block, keys, values) in zip(m.h, memory.keys, memory.values)
+        x = block(x, x -> remembering(block.attn, x, keys, values, past))
+    end
+    memory.length = past + new
+    return logits(m, x)
+end
+
+"Attention of the new tokens x (C, T, 1) after `past` remembered ones, whose keys and values are kept."
+function remembering(attn::CausalSelfAttention, x, keys, values, past)
+    q, k, v = split_heads(attn.c_attn(x), attn.heads)
+    seen = past + size(x, 2)
+    keys[:, (past+1):seen, :] .= k
+    values[:, (past+1):seen, :] .= v
+    past == 0 && return attn.c_proj(join_heads(first(attend(q, k, v)), attn.heads))
+    return attn.c_proj(join_heads(first(attend(q, keys[:, 1:seen, :], values[:, 1:seen, :])), attn.heads))
+end

@@ -10,19 +10,26 @@ softmax(Kᵀ Q / √D, over the keys up to each query) applied to V, in each hea
 `qkv` (3C, T, B) holds queries, keys and values, each of C = D · heads channels, head after head. Returns (C, T, B).
 Source: Vaswani et al., NeurIPS 2017, with queries, keys and values as columns.
 """
-causal_attention(qkv, heads) = first(attend(qkv, heads))
+causal_attention(qkv, heads) = join_heads(first(attend(split_heads(qkv, heads)...)), heads)
 
-function attend(qkv::AbstractArray{T,3}, heads) where {T}
-    q, k, v = parts = split_heads(qkv, heads)
-    p = batched_mul(batched_adjoint(k), q)  # (keys, queries, heads · B)
-    p .= ifelse.(axes(p, 1) .> axes(p, 2)', T(-Inf), p ./ sqrt(T(size(q, 1))))
+"""
+    attend(q, k, v)
+
+Attention of queries (D, T, heads · B) to keys and values (D, S, heads · B); the last query is at the last key, and each sees
+the keys up to its own place. Returns it, like `q`, and the probabilities (S, T, heads · B).
+"""
+function attend(q, k, v)
+    T = eltype(q)
+    p = batched_mul(batched_adjoint(k), q)
+    offset = size(p, 1) - size(p, 2)
+    p .= ifelse.(axes(p, 1) .> axes(p, 2)' .+ offset, T(-Inf), p ./ sqrt(T(size(q, 1))))
     softmax!(p; dims=1)
-    y = batched_mul(v, p)  # (D, T, heads · B)
-    return join_heads(y, heads), (parts, p)
+    return batched_mul(v, p), p
 end
 
 function ChainRulesCore.rrule(::typeof(causal_attention), qkv, heads)
-    out, ((q, k, v), p) = attend(qkv, heads)
+    q, k, v = split_heads(qkv, heads)
+    y, p = attend(q, k, v)
     function causal_attention_pullback(dout)
         scale = inv(sqrt(eltype(p)(size(q, 1))))
         dy = only(split_heads(unthunk(dout), heads, 1))
@@ -32,7 +39,7 @@ function ChainRulesCore.rrule(::typeof(causal_attention), qkv, heads)
         dq, dk = batched_mul(k, ds), batched_mul(q, batched_adjoint(ds))
         return NoTangent(), join_heads((dq, dk, dv), heads), NoTangent()
     end
-    return out, causal_attention_pullback
+    return join_heads(y, heads), causal_attention_pullback
 end
 
 "The `count` parts of x (count · C, T, B), each as (D, T, heads · B)."

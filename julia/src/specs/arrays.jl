@@ -88,12 +88,13 @@ integer(least; default=nothing) =
     (default, value -> value isa Integer && !(value isa Bool) && value >= least, "an integer, at least $least")
 
 """
-    check_arrays(specs, arrays, where, sizes)
+    check_arrays(specs, arrays, where, sizes; floating=Float64)
 
 Check names, types, shapes, finiteness and values of `arrays` (by name, axes as HDF5.jl gives them, reversed).
-`sizes` maps the letters of shared sizes to what earlier arrays fixed them to, and is extended.
+`sizes` maps the letters of shared sizes to what earlier arrays fixed them to, and is extended; `floating` is the type that
+stands for Float64, in files that hold another.
 """
-function check_arrays(specs, arrays, where, sizes)
+function check_arrays(specs, arrays, where, sizes; floating=Float64)
     names = first.(specs)
     for (name, spec) in specs
         haskey(arrays, name) ||
@@ -111,11 +112,12 @@ function check_arrays(specs, arrays, where, sizes)
     end
     for (name, spec) in specs
         array, place = arrays[name], "$where/$name"
-        eltype(array) == spec.type ||
+        type = spec.type == Float64 ? floating : spec.type
+        eltype(array) == type ||
             throw(
                 InputError(
                     place;
-                    expected="dtype $(dtype_name(spec.type))",
+                    expected="dtype $(dtype_name(type))",
                     found="dtype $(dtype_name(eltype(array)))",
                 ),
             )

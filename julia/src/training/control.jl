@@ -65,27 +65,6 @@ function control_settings(values)
     return settings
 end
 
-"Refuse to go on from a file that another training wrote, or one that is already further."
-function resume_check(file, saved, settings, iterations)
-    hint = "Choose another --out, or remove the file."
-    saved.side == "flux" ||
-        throw(InputError("$file, attribute side"; expected="'flux'", found="'$(saved.side)'", hint))
-    for (name, value) in settings
-        found = get(saved.settings, name, nothing)
-        found == value ||
-            throw(InputError("$file, setting $name"; expected=repr(value), found=repr(found), hint))
-    end
-    saved.iteration <= iterations ||
-        throw(
-            InputError(
-                "$file, attribute iteration";
-                expected="at most $iterations",
-                found="$(saved.iteration)",
-                hint,
-            ),
-        )
-end
-
 "Parameters at the start, as a file has them: K and W standard normal, b and μ zero, Δt as the network has it."
 function initial_params(settings)
     N, d = settings["layers"], settings["d"]

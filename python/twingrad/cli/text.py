@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from ..errors import InputError
 from .app import Device, SideName, Threads, TimeLimit, app, console, data_app, import_app, make_folder
+
+if TYPE_CHECKING:
+    from ..format import Checkpoint
 
 Folder = Annotated[Path, typer.Option(help="Folder for the file.")]
 CheckpointPlace = Annotated[Path, typer.Option(help="A checkpoint, or a folder of 'twingrad train gpt'.")]
@@ -41,7 +45,10 @@ def python(out: Folder = Path("data")) -> None:
 @app.command()
 def generate(
     checkpoint: CheckpointPlace,
-    prompt: Annotated[str, typer.Option(help="The text to continue.")] = "\n",
+    prompt: Annotated[str | None, typer.Option(help="The text to continue; a line end where none is given.")] = None,
+    prompt_ids: Annotated[
+        str | None, typer.Option(help="Token ids to continue in place of a text, as 15496,11; prints the new ids.")
+    ] = None,
     side: SideName = "torch",
     tokens: Annotated[int, typer.Option(min=0, help="How many tokens to add.")] = 500,
     temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 0.8,
@@ -54,31 +61,79 @@ def generate(
     time_limit: TimeLimit = 300.0,
 ) -> None:
     """Continue a text by a trained GPT. Both sides draw the same random numbers."""
-    from ..data.text import tokenizer_from_json
     from ..format import find_checkpoint, read_checkpoint
     from ..sides import Worker
     from ..sides import side as find_side
+    from ..specs import GPTConfig
 
     find_side(side)
+    if prompt is not None and prompt_ids is not None:
+        raise InputError("--prompt-ids", expected="this option or --prompt", found="both")
     file = find_checkpoint(checkpoint, side, "last" if last else "best")
-    tokenizer = tokenizer_from_json(read_checkpoint(file).data.get("tokenizer"), f"{file}, attribute data, tokenizer")
+    found = read_checkpoint(file)
+    if not isinstance(found.config, GPTConfig):
+        raise InputError(f"{file}, attribute model", expected="'gpt'", found=repr(found.model))
+    shown = _Text(file, found, prompt) if prompt_ids is None else _Ids(prompt_ids, found.config.vocab)
     arguments = {
-        **{"checkpoint": str(file.resolve()), "prompt": tokenizer.encode(prompt).tolist(), "count": tokens},
+        **{"checkpoint": str(file.resolve()), "prompt": shown.prompt, "count": tokens},
         **{"temperature": temperature, "top_k": top_k, "seed": seed, "dtype": dtype, "device": device},
     }
-    waiting: list[int] = []
+    with Worker(side, threads=threads, silence_seconds=time_limit) as worker:
+        shown.start()
+        worker.request("generate", arguments, lambda state: shown.add(state["token"]))
+    shown.end()
 
-    def show(token: int) -> None:
-        waiting.append(token)
-        text = tokenizer.decode(waiting)
+
+class _Text:
+    """Shows a prompt and the text that is added to it."""
+
+    def __init__(self, file: Path, checkpoint: Checkpoint, text: str | None) -> None:
+        from ..data.text import tokenizer_from_json
+
+        where = f"{file}, attribute data, tokenizer"
+        if "tokenizer" not in checkpoint.data:
+            hint = "Without one, --prompt-ids 15496,11 continues token ids."
+            raise InputError(where, expected="a tokenizer", found="none", hint=hint)
+        self._tokenizer = tokenizer_from_json(checkpoint.data["tokenizer"], where)
+        self._text, self._waiting = "\n" if text is None else text, list[int]()
+        self.prompt: list[int] = self._tokenizer.encode(self._text).tolist()
+
+    def start(self) -> None:
+        _print(self._text)
+
+    def add(self, token: int) -> None:
+        self._waiting.append(token)
+        text = self._tokenizer.decode(self._waiting)
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # bytes of a character that is not whole yet
             _print(text)
-            waiting.clear()
+            self._waiting.clear()
 
-    with Worker(side, threads=threads, silence_seconds=time_limit) as worker:
-        _print(prompt)
-        worker.request("generate", arguments, lambda state: show(state["token"]))
-    _print(f"{tokenizer.decode(waiting)}\n")
+    def end(self) -> None:
+        _print(f"{self._tokenizer.decode(self._waiting)}\n")
+
+
+class _Ids:
+    """Shows the ids that are added to ids, with commas between, as they could be given again."""
+
+    def __init__(self, text: str, vocab: int) -> None:
+        from ..data.text import checked_ids
+
+        parts = [part.strip() for part in text.split(",")]
+        wrong = next((part for part in parts if not (part.isascii() and part.isdigit()) or len(part) > 18), None)
+        if wrong is not None:
+            raise InputError("--prompt-ids", expected="numbers with commas between, as 15496,11", found=repr(wrong))
+        self.prompt: list[int] = checked_ids([int(part) for part in parts], vocab).tolist()
+        self._separator = ""
+
+    def start(self) -> None:
+        pass
+
+    def add(self, token: int) -> None:
+        _print(f"{self._separator}{token}")
+        self._separator = ","
+
+    def end(self) -> None:
+        _print("\n")
 
 
 def _print(text: str) -> None:

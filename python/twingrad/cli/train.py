@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import statistics
+import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress, TaskID
@@ -14,9 +16,14 @@ from rich.progress import Progress, TaskID
 from ..errors import InputError
 from .app import Device, SideName, Threads, TimeLimit, console, make_folder, progress_bar, train_app
 
+if TYPE_CHECKING:
+    from ..training.distributed import Team
+
 SAVED_EARLY = 75
 """Exit status of a training that saved and left because it was asked to (EX_TEMPFAIL): run the command again."""
 STARTED_BY_TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+"""The variables that torchrun sets, and the scripts of docs/slurm."""
+LOG_SECONDS = 60.0
 
 Arguments = Mapping[str, Any]
 State = Mapping[str, Any]
@@ -126,7 +133,6 @@ def train_gpt(
     time_limit: TimeLimit = 1800.0,
 ) -> None:
     """Train a mini-GPT on text. The same command again goes on where an interrupted one stopped."""
-    from ..data.corpora import standard_library
     from ..sides import side as find_side
     from ..training.settings import gpt_settings
     from ..training.settings import preset as read_preset
@@ -139,15 +145,20 @@ def train_gpt(
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     fixed = {"tokenizer": tokenizer, "dt": dt, "splitting": splitting, "tied": tied, "seed": seed, "dtype": dtype}
-    find_side(side)
-    settings = gpt_settings({**read_preset("gpt", preset), **fixed, **chosen})
-    make_folder(out)
-    arguments = {
-        **{"settings": settings.as_json(), "text": str((text or standard_library(out)).resolve())},
-        **{"out": str(out.resolve()), "until": until, "device": device, "compiled": compiled},
-    }
-    run = _together if os.environ.keys() >= STARTED_BY_TORCHRUN else _by_worker
-    if not run(side, arguments, settings.iterations if until is None else until, parallel, threads, time_limit):
+    with _team(parallel, device) as team:
+        find_side(side)
+        settings = gpt_settings({**read_preset("gpt", preset), **fixed, **chosen})
+        last = settings.iterations if until is None else min(until, settings.iterations)
+        source = _source(text, out) if team is None else team.all_or_none(lambda: _source(text, out))
+        arguments = {
+            **{"settings": settings.as_json(), "text": str(source), "out": str(out.resolve())},
+            **{"until": until, "device": device, "compiled": compiled},
+        }
+        if team is None:
+            _train_by_worker(side, arguments, last, threads, time_limit)
+        else:
+            _train_together(side, arguments, last, threads, team)
+    if team is not None and not team.leads:
         return
     _tell_gpt(out / side / "last.h5")
     if figures:
@@ -156,46 +167,75 @@ def train_gpt(
         console().print(f"{draw_text_training(out)}", soft_wrap=True)
 
 
-def _by_worker(side: str, arguments: Arguments, last: int, _: str, threads: int, time_limit: float) -> bool:
-    """Train in the side's worker."""
+def _source(text: Path | None, out: Path) -> Path:
+    """The text to train on, and the folder made."""
+    from ..data.corpora import standard_library
+
+    make_folder(out)
+    return (text or standard_library(out)).resolve()
+
+
+def _team(parallel: str, device: str) -> AbstractContextManager[Team | None]:
+    """The processes that torchrun or a Slurm script started, this one among them; None where there are none."""
+    if not os.environ.keys() >= STARTED_BY_TORCHRUN:
+        return nullcontext()
+    from ..training.distributed import team
+
+    return team(parallel, device)
+
+
+def _train_by_worker(side: str, arguments: Arguments, last: int, threads: int, time_limit: float) -> None:
     from ..sides import Worker
 
     with Worker(side, threads=threads, silence_seconds=time_limit) as worker, progress_bar("steps") as bar:
         task = bar.add_task(f"{side} starting", total=last)
         worker.request("train-gpt", arguments, lambda state: _show(bar, task, side, state))
-    return True
 
 
-def _together(side: str, arguments: Arguments, last: int, parallel: str, *_: object) -> bool:
-    """Train in this process, one of those that torchrun started; True in the one that leads.
-
-    Leaves with exit status `SAVED_EARLY` where a signal ended the training before `last`.
-    """
+def _train_together(side: str, arguments: Arguments, last: int, threads: int, team: Team) -> None:
+    """Train in this process; leaves with exit status `SAVED_EARLY` where a signal ended the training before `last`."""
     if side != "torch":
         raise InputError("side", expected="torch under torchrun", found=repr(side))
-    from ..training.distributed import team
+    import torch
+
     from ..training.gpt import train_gpt
     from ..training.settings import gpt_settings
     from ..worker import versions
 
-    place = Path(arguments["text"]), Path(arguments["out"])
+    torch.set_num_threads(threads)
     options = {name: arguments[name] for name in ("until", "device", "compiled")}
-    with team(parallel, options["device"]) as together, progress_bar("steps") as bar:
-        task = bar.add_task(f"{side} starting", total=last, visible=together.leads)
+    bar, told = progress_bar("steps"), time.monotonic()
+    log = bar.disable and team.leads  # where no bar is seen, lines in the log show that it goes on
+    bar.disable = bar.disable or not team.leads
+    with bar:
+        task = bar.add_task(f"{side} starting", total=last)
 
         def show(state: State) -> None:
+            nonlocal told
             _show(bar, task, side, state)
+            if log and time.monotonic() - told > LOG_SECONDS:
+                told = time.monotonic()
+                console(stderr=True).print(f"step {state['iteration']}: {_described(side, state)}", soft_wrap=True)
 
-        done = train_gpt(gpt_settings(arguments["settings"]), *place, versions(), show, team=together, **options)
-        if done.iteration < last:
-            raise typer.Exit(SAVED_EARLY)
-        return together.leads
+        settings, text, out = gpt_settings(arguments["settings"]), Path(arguments["text"]), Path(arguments["out"])
+        done = train_gpt(settings, text, out, versions(), show, team=team, **options)
+    if done.iteration < last:
+        if team.leads:
+            line = (
+                f"twingrad: saved after {done.iteration} of {last} steps, as a signal asked; the same command goes on"
+            )
+            console(stderr=True).print(line, soft_wrap=True)
+        raise typer.Exit(SAVED_EARLY)
 
 
 def _show(bar: Progress, task: TaskID, side: str, state: State) -> None:
+    bar.update(task, completed=state["iteration"], description=_described(side, state))
+
+
+def _described(side: str, state: State) -> str:
     validation = state["loss_validation"]
     text = f"{side} loss {state['loss']:.3f}" + (f" val {validation:.3f}" if validation is not None else "")
-    bar.update(task, completed=state["iteration"], description=f"{text} {state['tokens_per_second']:,.0f} tok/s")
+    return f"{text} {state['tokens_per_second']:,.0f} tok/s"
 
 
 def _tell_gpt(file: Path) -> None:

@@ -15,13 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError, one_of
 from ..files import replacing
+
+if TYPE_CHECKING:
+    from .bpe import GPT2Tokenizer
 
 Ids = NDArray[np.int64]
 Tokens = NDArray[np.uint8] | NDArray[np.uint16]
@@ -62,7 +65,7 @@ class CharTokenizer:
 
     def decode(self, ids: ArrayLike) -> str:
         """The text of ids (n,); raises InputError for an id outside 0 .. vocab - 1."""
-        return "".join(self.characters[i] for i in _checked_ids(ids, self.vocab))
+        return "".join(self.characters[i] for i in checked_ids(ids, self.vocab))
 
     def as_json(self) -> dict[str, Any]:
         """What `tokenizer_from_json` takes."""
@@ -87,21 +90,22 @@ class ByteTokenizer:
 
     def decode(self, ids: ArrayLike) -> str:
         """The text of ids (n,), with � where they are no UTF-8; raises InputError for an id outside 0 .. 255."""
-        return bytes(_checked_ids(ids, self.vocab).astype(np.uint8)).decode("utf-8", errors="replace")
+        return bytes(checked_ids(ids, self.vocab).astype(np.uint8)).decode("utf-8", errors="replace")
 
     def as_json(self) -> dict[str, Any]:
         """What `tokenizer_from_json` takes."""
         return {"kind": self.kind}
 
 
-Tokenizer = CharTokenizer | ByteTokenizer
+Tokenizer: TypeAlias = "CharTokenizer | ByteTokenizer | GPT2Tokenizer"
 
 
 def _code_points(text: str) -> CodePoints:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-def _checked_ids(ids: ArrayLike, vocab: int) -> Ids:
+def checked_ids(ids: ArrayLike, vocab: int) -> Ids:
+    """Ids (n,) as integers; raises InputError for one outside 0 .. vocab - 1."""
     checked = np.asarray(ids, dtype=np.int64)
     wrong = np.flatnonzero((checked < 0) | (checked >= vocab))
     if wrong.size:
@@ -115,6 +119,10 @@ def tokenizer_from_json(value: Any, where: str) -> Tokenizer:
     if not isinstance(value, dict):
         raise InputError(where, expected="a JSON object with kind", found=repr(value)[:60])
     kind = value.get("kind")
+    if kind == "gpt2":  # of imported checkpoints; no text is trained on with it
+        from .bpe import gpt2_tokenizer_from_json
+
+        return gpt2_tokenizer_from_json(value, where)
     if kind not in TOKENIZER_KINDS:
         raise InputError(
             f"{where}, kind", expected=one_of(TOKENIZER_KINDS), found=repr(kind)[:60] if "kind" in value else "nothing"

@@ -103,6 +103,8 @@ def _check(path: Path, checkpoint: Checkpoint) -> None:
     for name, values in known.items():
         if (found := getattr(checkpoint, name)) not in values:
             raise InputError(f"{path}, attribute {name}", expected=one_of(values), found=repr(found))
+    if checkpoint.iteration < 0:
+        raise InputError(f"{path}, attribute iteration", expected="a number from 0 on", found=str(checkpoint.iteration))
     specs = checkpoint.spec.params(checkpoint.config)
     for group in ("params", "first_moment", "second_moment"):
         if arrays := getattr(checkpoint, group):
@@ -117,6 +119,9 @@ def _check(path: Path, checkpoint: Checkpoint) -> None:
         raise InputError(where, expected=", ".join(sorted(expected)), found=", ".join(sorted(found)))
     evaluations = np.size(checkpoint.history["evaluated"])
     for name, array in checkpoint.history.items():
+        dtype = "int64" if name == "evaluated" else "float64"
+        if str(array.dtype) != dtype:
+            raise InputError(f"{path}, /history/{name}", expected=f"dtype {dtype}", found=f"dtype {array.dtype}")
         length = checkpoint.iteration if name in PER_STEP else evaluations
         if array.shape != (length,):
             raise InputError(f"{path}, /history/{name}", expected=f"shape ({length},)", found=f"shape {array.shape}")
@@ -136,12 +141,13 @@ def find_checkpoint(place: Path, side: str, which: str = "best") -> Path:
     if place.is_file():
         return place
     names = (which, "last" if which == "best" else "best")
-    holders = [place / side] if (place / side).is_dir() else [place / name for name in sides()]
     found = [
         next(file for name in names if (file := folder / f"{name}.h5").exists())
-        for folder in (place, *holders)
+        for folder in (place, *(place / name for name in sides()))
         if any((folder / f"{name}.h5").exists() for name in names)
     ]
+    if any(file.parent == place / side for file in found):
+        found = [file for file in found if file.parent in (place, place / side)]
     if len(found) == 1:
         return found[0]
     if found:

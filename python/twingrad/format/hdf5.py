@@ -7,6 +7,7 @@ What the files hold is described in `shared_fixtures/FORMAT.md`; the same file o
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import struct
@@ -169,8 +170,12 @@ def write(
     arrays: Mapping[str, Array],
     group_attributes: Mapping[str, Mapping[str, Attribute]] | None = None,
 ) -> None:
-    """Write a file under a temporary name beside `path`, then rename it: `path` is never half written."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    """Write a file under a temporary name beside `path`, then rename it: `path` is never half written.
+
+    It is made in memory first: where the HDF5 library meets a full disk itself, Python crashes at its end.
+    """
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
         for name, value in attributes.items():
             file.attrs[name] = value
         for group, values in (group_attributes or {}).items():
@@ -178,6 +183,8 @@ def write(
                 file.require_group(group).attrs[name] = value
         for name, array in arrays.items():
             file[name] = np.asarray(array, dtype=DTYPES[str(array.dtype)])
+    with replacing(path) as temporary, temporary.open("wb") as output:
+        output.write(memory.getbuffer())
 
 
 def digest(attributes: Iterable[tuple[str, Attribute]], arrays: Mapping[str, Array], tail: str = "") -> str:

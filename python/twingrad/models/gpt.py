@@ -90,8 +90,8 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         with torch.device("meta"):  # nothing is allocated: `params` are the arrays
-            self.wte = nn.Embedding(config.vocab, config.width)
-            self.wpe = nn.Embedding(config.context, config.width)
+            self.wte = _embedding(config.vocab, config.width)
+            self.wpe = _embedding(config.context, config.width)
             self.h = nn.ModuleList(Block(config) for _ in range(config.layers))
             self.ln_f = nn.LayerNorm(config.width, LAYER_NORM_EPS)
             self.lm_head = None if config.tied else nn.Linear(config.width, config.vocab, bias=False)
@@ -109,6 +109,11 @@ class GPT(nn.Module):
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy, in nats per token, of logits (B, T, V) for targets (B, T)."""
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def _embedding(count: int, width: int) -> nn.Embedding:
+    """An embedding without the usual draw of initial weights: on "meta", that draw imports two seconds of torch."""
+    return nn.Embedding(count, width, _weight=torch.empty(count, width))
 
 
 class LayerMemory:

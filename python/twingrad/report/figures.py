@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -84,17 +85,25 @@ def draw(folder: Path, trainings: Sequence[Training]) -> list[Path]:
     """Draw trainings that were read before; see `draw_training`."""
     written = []
     for name, figure_of in FIGURES.items():
-        with matplotlib.style.context(["default", STYLE]):
+        with styled():
             figure = figure_of(trainings)
-            if figure is None:
-                continue
-            png = io.BytesIO()
-            figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-        file = Path(folder) / f"{name}.png"
-        with replacing(file) as temporary:
-            temporary.write_bytes(png.getvalue())
-        written.append(file)
+            if figure is not None:
+                written.append(save(figure, Path(folder) / f"{name}.png"))
     return written
+
+
+def styled() -> AbstractContextManager[None]:
+    """Inside, figures are made and saved in the style of this module."""
+    return matplotlib.style.context(["default", STYLE])
+
+
+def save(figure: Figure, file: Path) -> Path:
+    """Write the figure to a PNG file, atomically; the same figure gives the same bytes."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    with replacing(file) as temporary:
+        temporary.write_bytes(png.getvalue())
+    return file
 
 
 def read_trainings(folder: Path) -> list[Training]:
@@ -118,8 +127,10 @@ def read_trainings(folder: Path) -> list[Training]:
             found="none",
             hint=f"'twingrad train control --out {folder}' writes one.",
         )
+    expected = settings_of(trainings[0]).as_json()
     for training in trainings[1:]:
-        _check_same_settings(files[training.side], trainings[0], training)
+        found = settings_of(training).as_json()
+        check_same_settings(files[training.side], trainings[0].side, expected, found)
     return trainings
 
 
@@ -136,13 +147,13 @@ def settings_of(training: Training) -> ControlSettings:
     return control_settings(training.settings)
 
 
-def _check_same_settings(file: Path, first: Training, other: Training) -> None:
-    expected, found = settings_of(first).as_json(), settings_of(other).as_json()
+def check_same_settings(file: Path, first: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse a file whose settings are not those of the side `first` in the same folder."""
     for name, value in expected.items():
         if found[name] != value:
             raise InputError(
                 f"{file}, setting {name}",
-                expected=f"{value!r} as on the side of {side(first.side).title}",
+                expected=f"{value!r} as on the side of {side(first).title}",
                 found=repr(found[name]),
                 hint="One folder holds the same training on several sides. Choose another --out for one of them.",
             )

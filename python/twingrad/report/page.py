@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from ..format import Training
 from ..harness import INCOMPARABLE, Comparison, Source, by_case
 from ..sides import side, sides
 from ..validation import validate
-from . import figures
+from . import figures, text_page
+from .parts import Picture, count, error_text, made_with, picture, relative_difference
 from .terminal import columns
 
 TITLE = "TwinGrad: PyTorch and Flux.jl, held against each other"
@@ -78,7 +78,8 @@ def write_page(out: Path) -> Path:
     file = out / "comparison.json"
     comparison = read_comparison(file) if file.exists() else None
     runs = [_run(folder) for folder in _training_folders(out / "training")]
-    if comparison is None and not runs:
+    texts = text_page.text_runs(out / "training")
+    if comparison is None and not runs and not texts:
         raise InputError(
             str(out),
             expected="comparison.json or folders training/NAME with training files",
@@ -97,8 +98,10 @@ def write_page(out: Path) -> Path:
         title=TITLE,
         compared=None if comparison is None else _compared(comparison),
         runs=runs,
+        texts=texts,
         early=EARLY,
         first=FIRST,
+        text_first=text_page.FIRST,
         version=version("twingrad"),
     )
     page = out / "index.html"
@@ -245,7 +248,7 @@ def _compared(comparison: Comparison) -> _Compared:
         sources=[_source_row(source) for source in comparison.sources],
         kinds=list(_kind_rows(comparison)),
         sections=list(_sections(comparison.checks)),
-        wrong=[(check, _error(check.error)) for check in wrong],
+        wrong=[(check, error_text(check.error)) for check in wrong],
         failures=comparison.failures,
     )
 
@@ -256,10 +259,10 @@ def _verdict(comparison: Comparison, state: str) -> str:
     wrong = sum(not check.passed for check in comparison.checks)
     match state:
         case "agree":
-            return f"{titles} agree: all {checks} checks on {_count(cases, 'case')} passed."
+            return f"{titles} agree: all {checks} checks on {count(cases, 'case')} passed."
         case "disagree":
-            failures = _count(len(comparison.failures), "other failure")
-            return f"{titles} do not agree: {wrong} of {checks} checks on {_count(cases, 'case')} failed, {failures}."
+            failures = count(len(comparison.failures), "other failure")
+            return f"{titles} do not agree: {wrong} of {checks} checks on {count(cases, 'case')} failed, {failures}."
         case _:
             return f"{titles}: nothing was compared."
 
@@ -268,7 +271,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     """What the reader must know to weigh the verdict."""
     recorded = [source for source in comparison.sources if not source.live]
     for source in recorded:
-        title, made = side(source.side).title, _made_with(source.versions)
+        title, made = side(source.side).title, made_with(source.versions)
         missing = _unchecked_dtypes(comparison, source.side)
         unchecked = f" Its {' and '.join(missing)} calculations were not checked." if missing else ""
         yield f"Recorded {title} results of {source.created[:10]} made with {made} stood in.{unchecked}"
@@ -297,7 +300,7 @@ def _kind_rows(comparison: Comparison) -> Iterator[_KindRow]:
             if worst is not None:
                 checks = [check for check in comparison.checks if (check.dtype, check.check) == (dtype, kind)]
                 failed = sum(not check.passed for check in checks)
-                yield _KindRow(KINDS.get(kind, kind), dtype, len(checks), failed, worst, _error(worst.error))
+                yield _KindRow(KINDS.get(kind, kind), dtype, len(checks), failed, worst, error_text(worst.error))
 
 
 def _sections(checks: Sequence[Check]) -> Iterator[_Section]:
@@ -307,7 +310,7 @@ def _sections(checks: Sequence[Check]) -> Iterator[_Section]:
     for model, cases in models.items():
         everything = [check for _, group in cases for check in group]
         failing = sum(any(not check.passed for check in group) for _, group in cases)
-        summary = f"{_count(len(cases), 'case')}, {_count(len(everything), 'check')}"
+        summary = f"{count(len(cases), 'case')}, {count(len(everything), 'check')}"
         summary += f", {failing} failing" if failing else ", all passed"
         rows = [(case.removeprefix(f"{model}-"), [_cell(column) for column in columns(group)]) for case, group in cases]
         yield _Section(model, summary, failing > 0, rows)
@@ -317,7 +320,7 @@ def _cell(checks: Sequence[Check]) -> _Cell:
     if not checks:
         return _Cell("")
     wrong = [check for check in checks if not check.passed]
-    return _Cell(_error(max(check.error for check in wrong or checks)), bool(wrong))
+    return _Cell(error_text(max(check.error for check in wrong or checks)), bool(wrong))
 
 
 @dataclass(frozen=True)
@@ -342,13 +345,6 @@ class _Difference:
 
 
 @dataclass(frozen=True)
-class _Picture:
-    caption: str
-    alt: str
-    data: str
-
-
-@dataclass(frozen=True)
 class _Run:
     """One training on one side or more."""
 
@@ -359,7 +355,7 @@ class _Run:
     method: str
     rows: list[_TrainingRow]
     differences: list[_Difference]
-    pictures: list[_Picture]
+    pictures: list[Picture]
 
 
 def _training_folders(parent: Path) -> list[Path]:
@@ -388,7 +384,7 @@ def _training_row(training: Training) -> _TrainingRow:
     history = training.history
     return _TrainingRow(
         title=side(training.side).title,
-        made_with=_made_with(training.versions),
+        made_with=made_with(training.versions),
         iterations=training.iteration,
         status=training.status,
         objective_train=f"{history['objective'][-1]:.3e}",
@@ -415,33 +411,14 @@ def _differences(trainings: Sequence[Training]) -> Iterator[_Difference]:
     for left, right in combinations(trainings, 2):
         last = min(FIRST, left.iteration, right.iteration)
         a, b = left.history["objective"][: last + 1], right.history["objective"][: last + 1]
-        scale = np.where(b == 0.0, 1.0, np.abs(b))
         names = f"{side(left.side).title} and {side(right.side).title}"
-        yield _Difference(names, last, _error(float(np.max(np.abs(a - b) / scale))))
+        yield _Difference(names, last, error_text(relative_difference(a, b)))
 
 
-def _picture(file: Path, title: str, trainings: Sequence[Training]) -> _Picture:
+def _picture(file: Path, title: str, trainings: Sequence[Training]) -> Picture:
     what, caption = PICTURES[file.stem]
     names = " and ".join(side(training.side).title for training in trainings)
-    return _Picture(
-        caption=caption,
-        alt=f"{what}: {title}, by {names}.",
-        data=f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}",
-    )
-
-
-def _made_with(versions: Any) -> str:
-    return ", ".join(str(versions[key]) for key in ("framework", "language") if key in versions) or "unknown versions"
-
-
-def _error(error: float) -> str:
-    if np.isinf(error):
-        return "not comparable"
-    return f"{error:.1e}" if error else "0"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    return picture(file, caption, f"{what}: {title}, by {names}.")
 
 
 def _time(created: str) -> str:

@@ -34,6 +34,9 @@ CHECKPOINT_SECONDS = 30.0
 PROGRESS_SECONDS = 0.2
 PREEMPTION = (signal.SIGUSR1, signal.SIGTERM)
 """The signals at which a training saves and leaves: what Slurm sends before it takes a machine away."""
+DIVERGED = (
+    "The checkpoints of earlier steps are whole. Try a smaller --learning-rate or a longer --warmup, in another --out."
+)
 
 Progress = Callable[[Mapping[str, Any]], None]
 Batch = tuple[Tensor, Tensor]
@@ -88,14 +91,14 @@ def train_gpt(
         SideError: the loss is no longer finite; the earlier checkpoints stay as they are.
     """
     team = team or Team()
-    corpus = open_corpus(text, settings.tokenizer, out)
-    run = _Run(settings, corpus, out, versions, team, device, compiled)
     last = settings.iterations if until is None else min(until, settings.iterations)
-    if run.resumed and run.iteration >= last:
-        return run.checkpoint()
     with _preemption() as asked:
-        run.train(last, progress, asked)
-    return run.checkpoint()
+        corpus = team.all_or_none(lambda: open_corpus(text, settings.tokenizer, out))
+        team.check_same(str(text), f"the text of SHA-256 {corpus.digest}", "All machines must read the same text.")
+        run = _Run(settings, corpus, out, versions, team, device, compiled)
+        if not run.resumed or run.iteration < last:
+            run.train(last, progress, asked)
+        return run.checkpoint()
 
 
 class _Run:
@@ -118,23 +121,25 @@ class _Run:
         self.config = settings.config(corpus.tokenizer.vocab)
         self.train_tokens = corpus.split("train", settings.context)
         self.validation_tokens = corpus.split("validation", settings.context)
-        team.share(settings.batch)
+        self.share = team.share(settings.batch)
 
         self.iteration = 0
         self.history: dict[str, list[float]] = {name: [] for name in (*PER_STEP, *PER_EVALUATION)}
         params = initial_params(self.config, settings.seed)
-        saved = self._saved()
+        saved = team.all_or_none(self._saved)
         if saved is not None:
             self.iteration, params = saved.iteration, saved.params
             self.history = {name: list(values) for name, values in saved.history.items()}
         self.resumed = saved is not None
+        hint = "The folder --out must be one that all machines share."
+        team.check_same(str(self.folder / "last.h5"), f"{self.iteration} steps taken", hint)
         self.model = GPT(self.config, {name: self._tensor(array) for name, array in params.items()})
-        self.module = team.wrap(self.model, self.model.h)
+        self.module = team.wrap(self.model, self.model.h, self.device)
         self.optimizer = AdamW(self.model, settings.optimizer(), self.iteration)
         if saved is not None and self.iteration:
             moments = (saved.first_moment, saved.second_moment)
             self.optimizer.restore(*({n: self._tensor(a) for n, a in arrays.items()} for arrays in moments))
-        self.forward: nn.Module = torch.compile(self.module) if compiled else self.module  # type: ignore[assignment]
+        self.forward = team.compiled(self.module, self.model.h) if compiled else self.module
 
     def train(self, last: int, progress: Progress, asked: Callable[[], bool]) -> None:
         """Steps up to `last`; leaves early, saved, where a process is asked to."""
@@ -142,21 +147,21 @@ class _Run:
         while self.iteration < last:
             if self.iteration % self.settings.evaluate_every == 0 and self._not_evaluated():
                 self._evaluate()
-            self._step()
             now = time.monotonic()
+            leave, save = self._step(asked(), self.team.leads and now - saved_at > CHECKPOINT_SECONDS)
             if self.team.leads and now - shown_at > PROGRESS_SECONDS:
                 progress(self._report())
                 shown_at = now
-            if self.team.agrees(asked(), self.device):
-                self._save("last")
-                return
-            if self.team.agrees(now - saved_at > CHECKPOINT_SECONDS, self.device):
+            leave = leave and self.iteration < last
+            if leave or save:
                 self._save("last")
                 saved_at = now
+            if leave:
+                return
         if self.iteration == self.settings.iterations and self._not_evaluated():
             self._evaluate()
         self._save("last")
-        if self.team.leads:
+        if self.team.leads and self.iteration:
             progress(self._report())
 
     def checkpoint(self) -> Checkpoint:
@@ -175,7 +180,7 @@ class _Run:
             settings=self.settings.as_json(),
             iteration=self.iteration,
             status="complete" if self.iteration == self.settings.iterations else "running",
-            params={name: to_array(whole(param)) for name, param in self.model.named_parameters()},
+            params={name: to_array(whole(param)) for name, param in self.optimizer.params.items()},
             first_moment={name: to_array(whole(moment)) for name, moment in first.items()},
             second_moment={name: to_array(whole(moment)) for name, moment in second.items()},
             history={
@@ -195,25 +200,33 @@ class _Run:
                     raise InputError(str(self.folder), expected="a folder to write to", found=found) from None
             return None
         saved = read_checkpoint(file)
+        if not isinstance(saved.config, GPTConfig):
+            where, found = f"{file}, attribute model", repr(saved.model)
+            raise InputError(where, expected="'gpt'", found=found, hint=ANOTHER_OUT)
         resume_check(file, saved, "torch", self.settings, self.settings.iterations)
         if (found := saved.data.get("text", {}).get("digest")) != self.corpus.digest:
             expected = f"the text of SHA-256 {self.corpus.digest}"
             raise InputError(f"{file}, attribute data", expected=expected, found=str(found), hint=ANOTHER_OUT)
+        if not saved.history or (saved.iteration and not saved.first_moment):
+            expected = "the moments and the history of a training that goes on"
+            raise InputError(str(file), expected=expected, found="the model alone", hint=ANOTHER_OUT)
         return saved
 
     def _tensor(self, array: Any) -> Tensor:
-        return torch.tensor(array, dtype=self.weights, device=self.device)
+        """On the device; on the CPU where no device need hold the whole model."""
+        return torch.tensor(array, dtype=self.weights, device="cpu" if self.team.spreads else self.device)
 
     def _batches(self) -> Iterator[Batch]:
         """This process's part of the joint batch of the present iteration."""
-        settings, share = self.settings, self.team.share(self.settings.batch)
+        settings, share = self.settings, self.share
         for part in range(settings.accumulation):
             first = self.iteration * settings.joint_batch + part * settings.batch + share.start
             arrays = training_batch(self.train_tokens, settings.context, settings.seed, first, share.stop - share.start)
             tokens, targets = (torch.from_numpy(array).to(self.device) for array in arrays)
             yield tokens, targets
 
-    def _step(self) -> None:
+    def _step(self, leave: bool, save: bool) -> tuple[bool, bool]:
+        """Take a step; returns whether any process says `leave`, and whether any says `save`."""
         start = time.perf_counter()
         parts, total = self.settings.accumulation, torch.zeros((), device=self.device)
         self.optimizer.inner.zero_grad()
@@ -223,16 +236,16 @@ class _Run:
                     loss = self.model.loss(self.forward(tokens), targets) / parts
                 torch.autograd.backward(loss)
             total = total + loss.detach()
-        mean = float(self.team.mean(total))
+        summed, leaving, saving = self.team.sums(float(total), leave, save)
+        mean = summed / self.team.size
         rate, norm = self.optimizer.step()
         if not (math.isfinite(mean) and math.isfinite(norm)):
-            raise SideError(
-                f"training step {self.iteration + 1}: the loss is {mean}, the gradients' norm {norm}. The checkpoints "
-                "of earlier steps are whole. Try a smaller --learning-rate or a longer --warmup, in another --out."
-            )
+            what = f"training step {self.iteration + 1}"
+            raise SideError(f"{what}: the loss is {mean}, the gradients' norm {norm}. {DIVERGED}")
         self.iteration += 1
         for name, value in zip(PER_STEP, (mean, rate, norm, time.perf_counter() - start), strict=True):
             self.history[name].append(value)
+        return leaving > 0, saving > 0
 
     def _precision(self) -> Any:
         if self.settings.dtype == "bfloat16":
@@ -244,13 +257,15 @@ class _Run:
 
     def _evaluate(self) -> None:
         """Losses on windows of both parts of the text; the best model so far is kept, the last one too."""
-        count = self.settings.evaluation_windows
+        settings, parts = self.settings, (self.train_tokens, self.validation_tokens)
+        where: dict[str, Any] = {"device": self.device, "precision": self._precision, "team": self.team}
         losses = [
-            mean_loss(
-                self.module, tokens, self.settings.context, self.settings.batch, self.device, count, self._precision
-            )
-            for tokens in (self.train_tokens, self.validation_tokens)
+            mean_loss(self.module, tokens, settings.context, settings.batch, settings.evaluation_windows, **where)
+            for tokens in parts
         ]
+        if not all(map(math.isfinite, losses)):
+            what = f"evaluation after step {self.iteration}"
+            raise SideError(f"{what}: the losses are {losses[0]} and {losses[1]}. {DIVERGED}")
         best = min(self.history["loss_validation"], default=math.inf)
         for name, value in zip(PER_EVALUATION, (self.iteration, *losses), strict=True):
             self.history[name].append(value)
@@ -260,10 +275,13 @@ class _Run:
 
     def _save(self, name: str) -> None:
         checkpoint = self.checkpoint()  # all processes take part, one writes
-        if self.team.leads:
-            if name == "best":
-                checkpoint = checkpoint.without_moments()
-            checkpoint.write(self.folder / f"{name}.h5")
+
+        def write() -> None:
+            if self.team.leads:
+                kept = checkpoint.without_moments() if name == "best" else checkpoint
+                kept.write(self.folder / f"{name}.h5")
+
+        self.team.all_or_none(write)
 
     def _report(self) -> dict[str, Any]:
         recent = self.history["seconds"][-20:]
@@ -282,18 +300,27 @@ def mean_loss(
     tokens: Tokens,
     context: int,
     batch: int,
+    count: int,
+    *,
     device: torch.device,
-    count: int = 0,
     precision: Callable[[], Any] = nullcontext,
+    team: Team | None = None,
 ) -> float:
-    """Mean cross-entropy (nats per token) over `count` evenly spread windows (0: all), `batch` at a time."""
+    """Mean cross-entropy (nats per token) over `count` evenly spread windows (0: all), `batch` at a time.
+
+    The processes of a team share the windows. One for which none is left in the last batch computes the first again,
+    for nothing: with FSDP all must call the model equally often.
+    """
+    team = team or Team()
     starts, total = windows(tokens.size, context, count), 0.0
     for first in range(0, starts.size, batch):
         chosen = starts[first : first + batch]
-        inputs, targets = (torch.from_numpy(array).to(device) for array in window_batch(tokens, context, chosen))
+        own = chosen[team.rank :: team.size]
+        arrays = window_batch(tokens, context, own if own.size else chosen[:1])
+        inputs, targets = (torch.from_numpy(array).to(device) for array in arrays)
         with precision():
-            total += chosen.size * float(nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten()))
-    return total / int(starts.size)
+            total += own.size * float(nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten()))
+    return team.sums(total)[0] / int(starts.size)
 
 
 def evaluate_checkpoint(file: Path, text: Path, folder: Path, dtype: str, device: str, batch: int = 12) -> float:
@@ -306,7 +333,7 @@ def evaluate_checkpoint(file: Path, text: Path, folder: Path, dtype: str, device
         expected = f"a text of the {tokenizer.vocab} characters of {file}"
         raise InputError(str(text), expected=expected, found=f"one of {corpus.tokenizer.vocab} characters")
     tokens = corpus.split("validation", model.config.context)
-    return mean_loss(model, tokens, model.config.context, batch, where)
+    return mean_loss(model, tokens, model.config.context, batch, 0, device=where)
 
 
 def load_gpt(checkpoint: Checkpoint, file: Path, dtype: str, device: str) -> GPT:

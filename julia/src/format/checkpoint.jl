@@ -1,0 +1,152 @@
+# Checkpoints: a model with its weights and, while it is trained, all that is needed to go on.
+# The same file on the Python side is `python/twingrad/format/checkpoint.py`.
+
+const CHECKPOINT_FORMAT = "twingrad-checkpoint"
+const CHECKPOINT_COVERED =
+    ("model", "config", "data", "side", "dtype", "versions", "created", "settings", "iteration", "status")
+const CHECKPOINT_GROUPS = ("params", "first_moment", "second_moment", "history")
+const CHECKPOINT_STATUSES = ("running", "complete", "imported")
+const PER_STEP = ("loss", "learning_rate", "gradient_norm", "seconds")
+const PER_EVALUATION = ("evaluated", "loss_train", "loss_validation")
+
+"""
+    Checkpoint
+
+A checkpoint. `arrays` holds, as the file has them, `params/...` in Float32 or Float64, `first_moment/...` and
+`second_moment/...` (AdamW's, absent where no training goes on from here) and `history/...` as FORMAT.md lists them.
+`data` says what the model's arrays mean to people (for `gpt`: its tokenizer), `settings` what determines the training.
+"""
+struct Checkpoint
+    model::String
+    config::Any
+    data::Dict{String,Any}
+    side::String
+    dtype::String
+    versions::Dict{String,Any}
+    settings::Dict{String,Any}
+    iteration::Int
+    status::String
+    arrays::Dict{String,Array}
+end
+
+"The arrays of one group, by name."
+function group(checkpoint::Checkpoint, name)
+    prefix = name * "/"
+    return Dict{String,Array}(
+        chopprefix(path, prefix) => array for (path, array) in checkpoint.arrays if startswith(path, prefix)
+    )
+end
+
+"The checkpoint as one that no training goes on from."
+function without_moments(checkpoint::Checkpoint)
+    arrays = filter(pair -> !occursin("_moment/", first(pair)), checkpoint.arrays)
+    fields = (getfield(checkpoint, name) for name in fieldnames(Checkpoint) if name != :arrays)
+    return Checkpoint(fields..., arrays)
+end
+
+"Write a checkpoint atomically."
+function write_checkpoint(file, checkpoint::Checkpoint)
+    attrs = Any[
+        "format"=>CHECKPOINT_FORMAT,
+        "format_version"=>FORMAT_VERSION,
+        "model"=>checkpoint.model,
+        "config"=>JSON.json(settings_dict(checkpoint.config)),
+        "data"=>JSON.json(checkpoint.data),
+        "side"=>checkpoint.side,
+        "dtype"=>checkpoint.dtype,
+        "versions"=>JSON.json(checkpoint.versions),
+        "created"=>now_utc(),
+        "settings"=>JSON.json(checkpoint.settings),
+        "iteration"=>checkpoint.iteration,
+        "status"=>checkpoint.status,
+    ]
+    push!(attrs, "digest" => digest(attrs, checkpoint.arrays))
+    write_file(file, attrs, checkpoint.arrays)
+end
+
+"Read and check a checkpoint; an InputError names file and entry."
+function read_checkpoint(file)
+    contents = read_file(file, CHECKPOINT_FORMAT)
+    names = ("format", "format_version", CHECKPOINT_COVERED...)
+    check_names(contents; required=(names..., "digest"), groups=CHECKPOINT_GROUPS)
+    covered = [name => contents.attributes[name] for name in names]
+    check_digest(contents, "digest", digest(covered, contents.arrays))
+    function object(name)
+        value = parse_json(attribute(contents, name), "$file, attribute $name")
+        value isa AbstractDict || throw(
+            InputError("$file, attribute $name"; expected="a JSON object", found=first(repr(value), 60)),
+        )
+        return Dict{String,Any}(value)
+    end
+    spec = model_spec(attribute(contents, "model"), "$file, attribute model")
+    checkpoint = Checkpoint(
+        spec.name,
+        spec.config(object("config"), "$file, attribute config"),
+        object("data"),
+        attribute(contents, "side"),
+        attribute(contents, "dtype"),
+        object("versions"),
+        object("settings"),
+        attribute(contents, "iteration", Integer),
+        attribute(contents, "status"),
+        contents.arrays,
+    )
+    check_checkpoint(file, checkpoint)
+    return checkpoint
+end
+
+function check_checkpoint(file, checkpoint)
+    known = ("status" => CHECKPOINT_STATUSES, "dtype" => ("float32", "float64"), "side" => keys(sides()))
+    for (name, values) in known
+        found = getfield(checkpoint, Symbol(name))
+        found in values ||
+            throw(InputError("$file, attribute $name"; expected=one_of(values), found=repr(found)))
+    end
+    specs = MODELS[checkpoint.model].params(checkpoint.config)
+    moments = any(name -> !isempty(group(checkpoint, name)), ("first_moment", "second_moment"))
+    for name in ("params", "first_moment", "second_moment")
+        name == "params" || moments || continue
+        arrays = group(checkpoint, name)
+        check_arrays(specs, arrays, "$file, /$name", Dict{String,Int}(); floating=DTYPES[checkpoint.dtype])
+    end
+    history = group(checkpoint, "history")
+    isempty(history) && return
+    expected, found = sort!([PER_STEP..., PER_EVALUATION...]), sort!(collect(keys(history)))
+    expected == found ||
+        throw(InputError("$file, /history"; expected=join(expected, ", "), found=join(found, ", ")))
+    for (name, array) in history
+        len = name in PER_STEP ? checkpoint.iteration : length(history["evaluated"])
+        size(array) == (len,) || throw(
+            InputError(
+                "$file, /history/$name";
+                expected="shape ($len,)",
+                found="shape $(shape_text(reverse(size(array))))",
+            ),
+        )
+    end
+end
+
+"""
+    find_checkpoint(place, side, which="best")
+
+The checkpoint file that `place` means: a file; a folder with best.h5 or last.h5; or a folder with one of these for each side,
+of which `side` is preferred. `which` is "best" or "last"; the other stands in where there is but one.
+"""
+function find_checkpoint(place, side, which="best")
+    isfile(place) && return place
+    names = (which, which == "best" ? "last" : "best")
+    holders =
+        isdir(joinpath(place, side)) ? [joinpath(place, side)] :
+        [joinpath(place, name) for name in sort!(collect(keys(sides())))]
+    found = String[]
+    for folder in [place; holders]
+        files = filter(isfile, [joinpath(folder, "$name.h5") for name in names])
+        isempty(files) || push!(found, first(files))
+    end
+    length(found) == 1 && return only(found)
+    isempty(found) || throw(
+        InputError(place; expected="one checkpoint", found=join(found, ", "), hint="Name one of them."),
+    )
+    hint = "'train gpt --out DIR' writes DIR/SIDE/best.h5 and DIR/SIDE/last.h5."
+    throw(InputError(place; expected="a checkpoint or a folder with one", found="none", hint))
+end
