@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-# The short training runs of the report: data set/network/method, and how long.
-RUNS       := donut2d/odenet/euler spiral2d/resnet/kutta4 squares2d/odenet-simplex/improved-euler
-ITERATIONS ?= 1000
+# The short training runs of the report: data set/network/method, and how long; then a mini-GPT on Python's own sources.
+RUNS            := donut2d/odenet/euler spiral2d/resnet/kutta4 squares2d/odenet-simplex/improved-euler
+ITERATIONS      ?= 1000
+TEXT_RUN        := report/training/text-python
+TEXT_ITERATIONS ?= 200
 
 .PHONY: report test setup lint julia-test format clean
 .NOTPARALLEL:
@@ -19,6 +21,10 @@ report: setup
 	    $(BIN)/twingrad train control --side $$side --dataset $$1 --network $$2 --method $$3 \
 	      --iterations $(ITERATIONS) --out report/training/$$1-$$2-$$3 --no-figures; \
 	  done; \
+	  $(BIN)/twingrad train gpt --side $$side --iterations $(TEXT_ITERATIONS) --evaluate-every 50 \
+	    --out $(TEXT_RUN) --no-figures; \
+	  $(BIN)/twingrad generate --side $$side --checkpoint $(TEXT_RUN) --prompt "def " --tokens 400 \
+	    > $(TEXT_RUN)/$$side/sample.txt; \
 	done
 	$(BIN)/twingrad report --out report
 

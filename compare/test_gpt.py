@@ -1,4 +1,4 @@
-"""The mini-GPT on both sides: the same training from the same text, checkpoints that cross over, the same continuation."""
+"""The mini-GPT on both sides: the same training, checkpoints that cross over, the same continuation of a text."""
 
 from pathlib import Path
 

@@ -28,21 +28,39 @@ PINNED_PROJECTION = [-0.009905459566283244, -0.004531233471116964]
 TINY = {
     **{"layers": 1, "heads": 2, "width": 8, "context": 8, "batch": 2, "iterations": 8},
     **{"learning_rate": 1e-2, "min_learning_rate": 1e-3, "warmup": 2, "beta1": 0.9, "beta2": 0.95},
-    **{"weight_decay": 0.1, "clip": 1.0, "evaluate_every": 3, "evaluation_windows": 5},
+    **{"weight_decay": 0.1, "clip": 1.0, "evaluate_every": 5, "evaluation_windows": 5},
 }
+
+
+def trainer(folder):
+    """Trains in the folder `name` inside `folder`, with changes of the tiny settings."""
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+
+    def run(name, *, until=None, progress=lambda state: None, text="text.txt", **changes):
+        settings = gpt_settings({**TINY, **changes})
+        return training.train_gpt(settings, folder / text, folder / name, {"l": "Python"}, progress, until=until)
+
+    return run
 
 
 @pytest.fixture
 def train(tmp_path):
-    """Trains in the folder `name`, with changes of the tiny settings."""
-    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    return trainer(tmp_path)
 
-    def run(name, *, until=None, progress=lambda state: None, text="text.txt", **changes):
-        settings = gpt_settings({**TINY, **changes})
-        versions = {"language": "Python"}
-        return training.train_gpt(settings, tmp_path / text, tmp_path / name, versions, progress, until=until)
 
-    return run
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Trains in one go, once for each change of the tiny settings: (last checkpoint, folder)."""
+    folder, done = tmp_path_factory.mktemp("uninterrupted"), {}
+    run = trainer(folder)
+
+    def once(**changes):
+        name = str(sorted(changes.items()))
+        if name not in done:
+            done[name] = run(name, **changes), folder / name / "torch"
+        return done[name]
+
+    return once
 
 
 @pytest.fixture
@@ -109,7 +127,7 @@ def test_initial_weights_never_change():
 def test_losses_and_batches_are_as_specified(train, accumulation, tokenizer):
     """With a vanishing learning rate, every loss is one of the initial weights, recomputed here slowly."""
     changes = {"learning_rate": 1e-30, "min_learning_rate": 0.0, "dtype": "float64", "seed": 5}
-    done = train("a", iterations=4, accumulation=accumulation, tokenizer=tokenizer, **changes)
+    done = train("a", iterations=4, evaluate_every=3, accumulation=accumulation, tokenizer=tokenizer, **changes)
     ids = IDS if tokenizer == "char" else np.frombuffer(TEXT.encode(), np.uint8).astype(np.int64)
     assert done.config.vocab == (len(CHARACTERS) if tokenizer == "char" else 256)
     initial, border, context = training.initial_params(done.config, 5), len(ids) * 9 // 10, 8
@@ -125,9 +143,9 @@ def test_losses_and_batches_are_as_specified(train, accumulation, tokenizer):
 
 
 def test_accumulated_batches_are_one_batch(train):
-    one = train("one", batch=4, dtype="float64", seed=3)
-    two = train("two", batch=2, accumulation=2, dtype="float64", seed=3)
-    four = train("four", batch=1, accumulation=4, dtype="float64", seed=3)
+    one, two, four = (
+        train(str(parts), batch=4 // parts, accumulation=parts, dtype="float64", seed=3) for parts in (1, 2, 4)
+    )
     for other in (two, four):
         for name in ("loss", "gradient_norm", "loss_train", "loss_validation"):
             assert other.history[name] == pytest.approx(one.history[name], rel=1e-12)
@@ -156,16 +174,15 @@ def test_the_loss_falls_below_that_of_single_characters(train):
     ],
     ids=str,
 )
-def test_other_settings_train_and_resume(train, changes):
-    whole = train("whole", **changes)
-    train("parts", until=5, **changes)
-    assert_equal(train("parts", **changes), whole)
-    start = training.initial_params(whole.config, 1)
-    for name, array in whole.params.items():
+def test_other_settings_train_and_go_on(train, changes):
+    train("a", until=3, **changes)
+    done = train("a", **changes)
+    start = training.initial_params(done.config, 1)
+    for name, array in done.params.items():
         assert array.dtype == np.float32
         if not name.endswith("bias"):
             assert not np.allclose(array, start[name], atol=1e-4), name
-    assert all(np.isfinite(array).all() for array in whole.history.values())
+    assert done.history["loss_validation"][-1] < done.history["loss_validation"][0] - 0.01
 
 
 def test_the_dtype_is_that_of_the_weights(train):
@@ -216,22 +233,26 @@ def test_best_is_the_lowest_validation_loss_without_moments(train, tmp_path, mon
     # A loss for each part at each of the evaluations: the training part's is not what counts.
     losses = iter([value for k, loss in enumerate(validation) for value in (1.0 - k, loss)])
     monkeypatch.setattr(training, "mean_loss", lambda *_, **__: next(losses))
-    best = []
-    for until in range(1, 9):
-        train("a", evaluate_every=1, until=until)
-        found = read_checkpoint(tmp_path / "a" / "torch" / "best.h5") if until > 1 else None
-        best.append(found and found.iteration)
+    monkeypatch.setattr(training, "PROGRESS_SECONDS", -1.0)
+    best, file = [], tmp_path / "a" / "torch" / "best.h5"
+
+    def look(state):
+        best.append(read_checkpoint(file).iteration if file.exists() else None)
+
+    done = train("a", evaluate_every=1, progress=look)
     # Evaluations come before a step: after step k, those of iterations 0 to k - 1 are done, at the end all.
-    assert best == [None, 1, 1, 3, 3, 3, 6, 6]
+    assert best == [None, 1, 1, 3, 3, 3, 6, 6, 6]
+    assert done.history["loss_validation"].tolist() == validation
+    found = read_checkpoint(file)
     assert found.first_moment == found.second_moment == {}
     assert found.history["loss_validation"].tolist() == validation[:7]
-    assert found.history["loss"].shape == (6,)
+    assert found.history["loss"].tolist() == done.history["loss"][:6].tolist()
     monkeypatch.undo()
-    whole = train("b", evaluate_every=1, until=6)
+    whole = train("b", evaluate_every=100, until=6)
     assert all(np.array_equal(array, whole.params[name]) for name, array in found.params.items())
 
 
-def test_no_step_at_all(train, tmp_path):
+def test_no_step_at_all(train, uninterrupted, tmp_path):
     shown = []
     start = train("a", until=0, progress=shown.append)
     assert (start.iteration, start.status, shown) == (0, "running", [])
@@ -241,58 +262,51 @@ def test_no_step_at_all(train, tmp_path):
     assert all(np.array_equal(array, expected[name].astype(np.float32)) for name, array in start.params.items())
     assert files(tmp_path / "a" / "torch") == ["last.h5"]
     assert_equal(read_checkpoint(tmp_path / "a" / "torch" / "last.h5"), start)
-    assert_equal(train("a"), train("b"))
+    assert_equal(train("a"), uninterrupted()[0])
 
 
 # ---- going on
 
 
-@pytest.mark.parametrize("changes", [{}, {"dtype": "float64", "accumulation": 2}], ids=str)
-def test_resumed_equals_uninterrupted(train, tmp_path, changes):
-    whole = train("whole", **changes)
-    for until in (1, 3, 4, 7):
+IN_PARTS = {"dtype": "float64", "accumulation": 2}
+
+
+@pytest.mark.parametrize("changes", [{}, IN_PARTS], ids=str)
+def test_resumed_equals_uninterrupted(train, uninterrupted, tmp_path, changes):
+    whole, folder = uninterrupted(**changes)
+    for until in (1, 5, 7):
         part = train("parts", until=until, **changes)
         assert (part.iteration, part.status) == (until, "running")
         for name in ("loss", "learning_rate", "gradient_norm"):
             assert np.array_equal(part.history[name], whole.history[name][:until])
-    parts = train("parts", **changes)
-    assert_equal(parts, whole)
+    assert_equal(train("parts", **changes), whole)
     for name in ("last.h5", "best.h5"):
-        one, two = (read_checkpoint(tmp_path / folder / "torch" / name) for folder in ("whole", "parts"))
-        assert_equal(one, two)
+        assert_equal(*(read_checkpoint(where / name) for where in (folder, tmp_path / "parts" / "torch")))
 
 
-@pytest.mark.parametrize("at", [1, 3, 4, 8])
-def test_an_interrupted_training_goes_on(train, tmp_path, always_save, at):
-    whole = train("whole", accumulation=2)
-
+@pytest.mark.parametrize(("at", "changes"), [(1, {}), (6, IN_PARTS), (8, {})])
+def test_an_interrupted_training_goes_on(train, uninterrupted, tmp_path, always_save, at, changes):
     def interrupt(state):
         if state["iteration"] == at:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train("parts", accumulation=2, progress=interrupt)
+        train("parts", progress=interrupt, **changes)
     saved = read_checkpoint(tmp_path / "parts" / "torch" / "last.h5")
     assert (saved.iteration, saved.status) == (at - 1, "running")
-    assert_equal(train("parts", accumulation=2), whole)
-
-
-def test_saving_more_often_changes_nothing(train, always_save, monkeypatch):
-    often = train("often")
-    monkeypatch.undo()
-    assert_equal(often, train("seldom"))
+    assert_equal(train("parts", **changes), uninterrupted(**changes)[0])
 
 
 def test_what_is_finished_is_left_alone(train, tmp_path):
     def stamps():
         return [(file.stat().st_mtime_ns, file.stat().st_ino) for file in sorted((tmp_path / "a" / "torch").iterdir())]
 
-    done, before, shown = train("a"), stamps(), []
-    for until in (None, 3, 8, 100):
-        assert_equal(train("a", until=until, progress=shown.append), done)
-    train("b", until=5)
-    assert_equal(train("b", until=2), train("b", until=5))
-    assert stamps() == before
+    shown = []
+    for last, later in ((3, (3, 1)), (None, (None, 3, 8, 100))):
+        done, before = train("a", until=last), stamps()
+        for until in later:
+            assert_equal(train("a", until=until, progress=shown.append), done)
+        assert stamps() == before
     assert shown == []
 
 
@@ -300,7 +314,6 @@ def test_what_is_finished_is_left_alone(train, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(train, tmp_path):
-    train("a", learning_rate=1e30, until=0)
     with pytest.raises(SideError) as caught:
         train("a", learning_rate=1e30)
     assert re.match(
@@ -321,10 +334,9 @@ def test_an_evaluation_that_is_not_finite_stops_the_training(train, tmp_path, ch
     assert read_checkpoint(tmp_path / "a" / "torch" / "last.h5").iteration == 0
 
 
-def test_a_full_disk_is_one_error_and_leaves_the_earlier_checkpoint(train, tmp_path):
+def test_a_full_disk_is_one_error_and_leaves_the_earlier_checkpoint(train, uninterrupted, tmp_path):
     resource = pytest.importorskip("resource")
-    whole = train("whole")
-    train("a", until=4)
+    train("a", until=6)
     before = {file.name: file.read_bytes() for file in (tmp_path / "a" / "torch").iterdir()}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     for limit, name in ((1000, "best"), (len(before["last.h5"]) - 9, "last")):
@@ -339,7 +351,7 @@ def test_a_full_disk_is_one_error_and_leaves_the_earlier_checkpoint(train, tmp_p
         assert files(tmp_path / "a" / "torch") == ["best.h5", "last.h5"]
         assert (tmp_path / "a" / "torch" / "last.h5").read_bytes() == before["last.h5"]
     read_checkpoint(tmp_path / "a" / "torch" / "best.h5")
-    assert_equal(train("a"), whole)
+    assert_equal(train("a"), uninterrupted()[0])
 
 
 def test_a_disk_without_space_is_one_error(train, tmp_path, monkeypatch):

@@ -57,6 +57,7 @@ function train_gpt(
     settings, text, out; versions, progress::Function=_ -> nothing, until=nothing, device="cpu",
 )
     corpus = open_corpus(text, settings["tokenizer"], out)
+    device == "cuda" || (versions = merge(versions, Dict("device" => "CPU")))
     run, resumed = prepare(settings, corpus, joinpath(out, "flux"), versions, progress, choose_device(device))
     last = until === nothing ? settings["iterations"] : min(until, settings["iterations"])
     resumed && run.iteration >= last && return checkpoint(run)

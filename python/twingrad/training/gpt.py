@@ -114,7 +114,8 @@ class _Run:
         device: str,
         compiled: bool,
     ) -> None:
-        self.settings, self.corpus, self.versions, self.team = settings, corpus, versions, team
+        self.settings, self.corpus, self.team = settings, corpus, team
+        self.versions = {**versions, "device": versions.get("device", device) if device == "cuda" else "CPU"}
         self.folder = Path(out) / "torch"
         self.device = choose_device(device)
         self.weights = torch.float64 if settings.dtype == "float64" else torch.float32
