@@ -6,8 +6,9 @@ import pytest
 from twingrad import engine, paths
 from twingrad.errors import SideError
 from twingrad.fixtures import generate
-from twingrad.fixtures.control_net import METHODS
+from twingrad.fixtures.control_net import METHODS, control_net_recipes
 from twingrad.fixtures.finite_differences import confirm
+from twingrad.fixtures.gpt import gpt_recipes
 from twingrad.fixtures.recipes import recipes
 from twingrad.format import read_case
 
@@ -23,14 +24,28 @@ def test_folder_stays_under_20_megabytes():
 
 
 def test_recipes_cover_every_network_method_and_data_set():
-    made = recipes()
-    names = [recipe.name for recipe in made.values()]
-    assert len(set(names)) == len(names)
-    covered = {(recipe.network, recipe.method, recipe.dataset) for recipe in made.values()}
+    made = list(control_net_recipes())
+    covered = {(recipe.network, recipe.method, recipe.dataset) for recipe in made}
     datasets = {"donut1d", "donut2d", "squares2d", "spiral2d"}
     assert covered >= {(n, m, data) for n, methods in METHODS.items() for m in methods for data in datasets}
-    assert {recipe.d for recipe in made.values()} >= {2, 3, 64}
-    assert {recipe.layers for recipe in made.values()} >= {1, 5, 20, 100}
+    assert {recipe.d for recipe in made} >= {2, 3, 64}
+    assert {recipe.layers for recipe in made} >= {1, 5, 20, 100}
+
+
+def test_recipes_of_gpt_cover_what_goes_wrong():
+    made = list(gpt_recipes())
+    assert any(recipe.tokens == 1 < recipe.context for recipe in made)
+    assert any(recipe.tokens == recipe.context > 1 for recipe in made)
+    assert {recipe.heads for recipe in made} >= {1, 2, 3, 8}
+    splittings = {(recipe.splitting, recipe.dt == 1.0) for recipe in made}
+    assert splittings == {(splitting, usual) for splitting in ("lie", "strang") for usual in (True, False)}
+    assert {recipe.tied for recipe in made} == {True, False}
+
+
+def test_names_and_seeds_are_used_once():
+    made = recipes()
+    models = sum(1 for _ in control_net_recipes()) + sum(1 for _ in gpt_recipes())
+    assert len({recipe.name for recipe in made.values()}) == len(made) == models
 
 
 @pytest.mark.parametrize("path", ["grads/K", "grads/b", "grads/W", "grads/mu", "grads/dt", "grads_inputs/x"])

@@ -122,9 +122,8 @@ def test_initial_weights_never_change():
 # ---- what is computed
 
 
-@pytest.mark.parametrize("accumulation", [1, 3])
-@pytest.mark.parametrize("tokenizer", ["char", "byte"])
-def test_losses_and_batches_are_as_specified(train, accumulation, tokenizer):
+@pytest.mark.parametrize(("tokenizer", "accumulation"), [("char", 1), ("byte", 3)])
+def test_losses_and_batches_are_as_specified(train, tokenizer, accumulation):
     """With a vanishing learning rate, every loss is one of the initial weights, recomputed here slowly."""
     changes = {"learning_rate": 1e-30, "min_learning_rate": 0.0, "dtype": "float64", "seed": 5}
     done = train("a", iterations=4, evaluate_every=3, accumulation=accumulation, tokenizer=tokenizer, **changes)
@@ -167,10 +166,8 @@ def test_the_loss_falls_below_that_of_single_characters(train):
     "changes",
     [
         {"splitting": "strang", "dt": 0.5},
-        {"tied": False, "layers": 2},
-        {"dtype": "bfloat16"},
-        {"clip": 0.0, "weight_decay": 0.0, "warmup": 0},
-        {"context": 1, "batch": 1},
+        {"tied": False, "layers": 2, "clip": 0.0, "weight_decay": 0.0, "warmup": 0},
+        {"dtype": "bfloat16", "context": 1, "batch": 1},
     ],
     ids=str,
 )
@@ -284,7 +281,7 @@ def test_resumed_equals_uninterrupted(train, uninterrupted, tmp_path, changes):
         assert_equal(*(read_checkpoint(where / name) for where in (folder, tmp_path / "parts" / "torch")))
 
 
-@pytest.mark.parametrize(("at", "changes"), [(1, {}), (6, IN_PARTS), (8, {})])
+@pytest.mark.parametrize(("at", "changes"), [(6, IN_PARTS), (8, {})])
 def test_an_interrupted_training_goes_on(train, uninterrupted, tmp_path, always_save, at, changes):
     def interrupt(state):
         if state["iteration"] == at:
@@ -394,9 +391,10 @@ ALONE = "expected the moments and the history of a training that goes on, found 
     ],
     ids=["side", "model", "best", "no history", "no data", "no settings"],
 )
-def test_a_checkpoint_that_no_training_goes_on_from_is_refused(train, tmp_path, replaced, says):
-    saved, file = train("a", until=2), tmp_path / "a" / "torch" / "last.h5"
-    replaced(saved).write(file)
+def test_a_checkpoint_that_no_training_goes_on_from_is_refused(train, uninterrupted, tmp_path, replaced, says):
+    file = tmp_path / "a" / "torch" / "last.h5"
+    file.parent.mkdir(parents=True)
+    replaced(uninterrupted()[0]).write(file)
     before = file.read_bytes()
     with pytest.raises(InputError) as caught:
         train("a")
@@ -468,15 +466,15 @@ def test_bad_settings_are_refused(changes, says):
 
 
 @pytest.mark.parametrize("tokenizer", ["char", "byte"])
-@pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_evaluate_checkpoint_is_the_mean_over_the_whole_validation_part(train, tmp_path, tokenizer, batch):
-    done = train("a", tokenizer=tokenizer, until=3, dtype="float64")
+def test_evaluate_checkpoint_is_the_mean_over_the_whole_validation_part(uninterrupted, tmp_path, tokenizer):
+    done, folder = uninterrupted(tokenizer=tokenizer, dtype="float64")
     ids = IDS if tokenizer == "char" else np.frombuffer(TEXT.encode(), np.uint8).astype(np.int64)
     part = ids[len(ids) * 9 // 10 :]
     expected = slow_loss(done.params, done.config, range(0, len(part) - 8, 8), part)
-    arguments = tmp_path / "a" / "torch" / "last.h5", tmp_path / "text.txt", tmp_path / "cache"
-    assert training.evaluate_checkpoint(*arguments, "float64", "cpu", batch) == pytest.approx(expected, rel=1e-13)
-    assert training.evaluate_checkpoint(*arguments, "float32", "cpu", batch) == pytest.approx(expected, rel=1e-5)
+    arguments = folder / "last.h5", folder.parent.parent / "text.txt", tmp_path
+    for batch in (1, 7, 1000):
+        assert training.evaluate_checkpoint(*arguments, "float64", "cpu", batch) == pytest.approx(expected, rel=1e-13)
+    assert training.evaluate_checkpoint(*arguments, "float32", "cpu") == pytest.approx(expected, rel=1e-5)
 
 
 def test_evaluate_checkpoint_refuses_other_texts_and_other_models(train, tmp_path):

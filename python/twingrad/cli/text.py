@@ -53,7 +53,7 @@ def generate(
     tokens: Annotated[int, typer.Option(min=0, help="How many tokens to add.")] = 500,
     temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 0.8,
     top_k: Annotated[int, typer.Option(min=0, help="Draw among the k likeliest tokens; 0: among all.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Chooses the draws.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Chooses the draws.")] = 1,
     last: Last = False,
     dtype: DType = "float32",
     device: Device = "cpu",
@@ -79,13 +79,12 @@ def generate(
         **{"temperature": temperature, "top_k": top_k, "seed": seed, "dtype": dtype, "device": device},
     }
     with Worker(side, threads=threads, silence_seconds=time_limit) as worker:
-        shown.start()
         worker.request("generate", arguments, lambda state: shown.add(state["token"]))
     shown.end()
 
 
 class _Text:
-    """Shows a prompt and the text that is added to it."""
+    """Shows a prompt and the text that is added to it; nothing before the first token is there."""
 
     def __init__(self, file: Path, checkpoint: Checkpoint, text: str | None) -> None:
         from ..data.text import tokenizer_from_json
@@ -95,11 +94,8 @@ class _Text:
             hint = "Without one, --prompt-ids 15496,11 continues token ids."
             raise InputError(where, expected="a tokenizer", found="none", hint=hint)
         self._tokenizer = tokenizer_from_json(checkpoint.data["tokenizer"], where)
-        self._text, self._waiting = "\n" if text is None else text, list[int]()
-        self.prompt: list[int] = self._tokenizer.encode(self._text).tolist()
-
-    def start(self) -> None:
-        _print(self._text)
+        self.prompt: list[int] = self._tokenizer.encode("\n" if text is None else text).tolist()
+        self._waiting = list(self.prompt)
 
     def add(self, token: int) -> None:
         self._waiting.append(token)
@@ -124,9 +120,6 @@ class _Ids:
             raise InputError("--prompt-ids", expected="numbers with commas between, as 15496,11", found=repr(wrong))
         self.prompt: list[int] = checked_ids([int(part) for part in parts], vocab).tolist()
         self._separator = ""
-
-    def start(self) -> None:
-        pass
 
     def add(self, token: int) -> None:
         _print(f"{self._separator}{token}")

@@ -161,7 +161,8 @@ class _Run:
                 return
         if self.iteration == self.settings.iterations and self._not_evaluated():
             self._evaluate()
-        self._save("last")
+        else:
+            self._save("last")
         if self.team.leads and self.iteration:
             progress(self._report())
 
