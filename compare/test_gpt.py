@@ -18,7 +18,7 @@ SETTINGS = {
     **{"iterations": 40, "evaluate_every": 10, "evaluation_windows": 8, "learning_rate": 3e-3, "dtype": "float64"},
 }
 RUNS = {"lie": {}, "strang": {"splitting": "strang", "dt": 0.5, "tied": False, "tokenizer": "byte"}}
-PATH_BOUND = 1e-7
+PATH_BOUND = 1e-10
 LOSS_BOUND = 1e-12
 NEW_TOKENS = 200
 

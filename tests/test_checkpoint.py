@@ -3,6 +3,7 @@
 # ruff: noqa: E501  (a table with a row per kind of damage)
 
 import dataclasses
+import hashlib
 import json
 
 import h5py
@@ -258,6 +259,20 @@ def test_a_damaged_checkpoint_gets_one_clear_error(damage, file, monkeypatch):
     assert str(caught.value).startswith(str(file))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_digest_is_the_one_of_the_format(file):
+    names = ["format", "format_version", "model", "config", "data", "side", "dtype", "versions", "created", "settings"]
+    sha = hashlib.sha256()
+    with h5py.File(file) as h5:
+        for name in [*names, "iteration", "status"]:
+            sha.update(f"{name}={h5.attrs[name]}\n".encode())
+        for group in ("first_moment", "history", "params", "second_moment"):
+            for name in sorted(h5[group]):
+                array = h5[group][name][()]
+                dims = ",".join(map(str, array.shape))
+                sha.update(f"/{group}/{name}\0{array.dtype}\0{dims}\0".encode() + array.tobytes())
+        assert h5.attrs["digest"] == sha.hexdigest()
 
 
 def test_every_change_breaks_the_digest(file):

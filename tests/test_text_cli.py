@@ -137,7 +137,7 @@ def test_options_reach_the_settings(command, text):
 
 
 def test_python_is_the_default_text(command, tmp_path):
-    assert command("train", "gpt", "--out", tmp_path / "run", *TINY, "--until", 0)[0] == 0
+    assert command("train", "gpt", "--out", tmp_path / "run", *TINY, "--tokenizer", "byte", "--until", 0)[0] == 0
     saved = read_checkpoint(tmp_path / "run" / "torch" / "last.h5")
     assert saved.data["text"]["name"] == f"python-{platform.python_version()}.txt"
     assert (tmp_path / "run" / saved.data["text"]["name"]).is_file()
@@ -169,8 +169,18 @@ def test_generate_continues_a_prompt(command, trained):
         assert command("generate", "--checkpoint", place, *arguments) == (0, expected, "")
     others = [command("generate", "--checkpoint", file, *arguments[:-4], *more)[1] for more in (("--seed", 4), ())]
     assert len({expected, *others}) == 3
-    _, last, _ = command("generate", "--checkpoint", trained / "run", "--last", *arguments)
-    assert last.startswith("the Größe")
+
+
+def test_last_takes_the_last_checkpoint_instead_of_the_best(command, trained, tmp_path):
+    best = read_checkpoint(trained / "run" / "torch" / "best.h5")
+    best.write(tmp_path / "best.h5")
+    params = {name: np.roll(array, 1, axis=0) for name, array in best.params.items()}
+    dataclasses.replace(best, params=params).write(tmp_path / "last.h5")
+    for arguments in (("generate", "--prompt", "a"), ("evaluate", "--text", trained / "text.txt")):
+        of_best, of_last = (command(*arguments, "--checkpoint", tmp_path, *last)[1] for last in ((), ("--last",)))
+        assert of_best == command(*arguments, "--checkpoint", tmp_path / "best.h5")[1]
+        assert of_last == command(*arguments, "--checkpoint", tmp_path / "last.h5")[1]
+        assert of_best.removeprefix(f"{tmp_path}/best.h5") != of_last.removeprefix(f"{tmp_path}/last.h5")
 
 
 def test_generate_from_a_line_end(command, trained):
@@ -191,9 +201,18 @@ def test_generate_from_ids(command, trained):
     assert command(*arguments, "--prompt", prompt) == (0, prompt + new + "\n", "")
 
 
-def test_generate_shows_bytes_as_whole_characters(command, text, monkeypatch):
+@pytest.fixture(scope="module")
+def of_bytes(trained):
+    """A checkpoint by bytes, hardly trained."""
+    settings = training.GPTSettings(
+        **{**read_checkpoint(trained / "run" / "torch" / "last.h5").settings, "tokenizer": "byte"}
+    )
+    training.train_gpt(settings, trained / "text.txt", trained / "bytes", {}, lambda _: None, until=0)
+    return trained / "bytes"
+
+
+def test_generate_shows_bytes_as_whole_characters(command, of_bytes, monkeypatch):
     """A model that says "ö🙂" over and over, byte by byte: each character appears once it is whole."""
-    assert command(*training_of(text, "--tokenizer", "byte", "--until", 0))[0] == 0
     tokens, pieces = list("ö🙂ö🙂".encode())[:10], []
 
     def request(self, verb, arguments, show):
@@ -202,15 +221,14 @@ def test_generate_shows_bytes_as_whole_characters(command, text, monkeypatch):
 
     monkeypatch.setattr(Worker, "request", request)
     monkeypatch.setattr("twingrad.cli.text._print", pieces.append)
-    assert command("generate", "--checkpoint", text / "run", "--prompt", "a")[0] == 0
+    assert command("generate", "--checkpoint", of_bytes, "--prompt", "a")[0] == 0
     assert pieces == ["aö", "🙂", "ö", "�\n"]
 
 
-def test_generate_from_a_byte_that_is_no_text(command, text):
+def test_generate_from_a_byte_that_is_no_text(command, of_bytes):
     """A command line may hold any bytes; what is shown is text."""
-    assert command(*training_of(text, "--tokenizer", "byte", "--until", 0))[0] == 0
     prompt = os.fsdecode(b"a\xff")
-    answer = command("generate", "--checkpoint", text / "run", "--prompt", prompt, "--tokens", 0)
+    answer = command("generate", "--checkpoint", of_bytes, "--prompt", prompt, "--tokens", 0)
     assert answer == (0, "a�\n", "")
 
 

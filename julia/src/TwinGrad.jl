@@ -57,6 +57,7 @@ include("worker.jl")
 include("cli.jl")
 include("precompile.jl")
 
-export ControlNet, ControlNetConfig, GPT, GPTConfig, InputError, automatic_gradient, evaluate, loss, read_case, states
+export ControlNet,
+    ControlNetConfig, GPT, GPTConfig, InputError, automatic_gradient, evaluate, loss, read_case, states
 
 end

@@ -365,7 +365,8 @@ function main_generate(given)
     only_flux(given)
     file = checkpoint_file(given)
     saved = read_checkpoint(file)
-    tokenizer, model = checkpoint_tokenizer(saved, file), load_gpt(saved, file, given["dtype"], given["device"])
+    tokenizer, model =
+        checkpoint_tokenizer(saved, file), load_gpt(saved, file, given["dtype"], given["device"])
     prompt, waiting = encode(tokenizer, given["prompt"]), Int[]
     print(given["prompt"])
     function show_token(token)

@@ -47,7 +47,8 @@ function answer_train_gpt(arguments, progress)
         throw(InputError("compile"; expected="side torch", found="side flux, which Julia compiles anyway"))
     settings = gpt_settings(arguments["settings"])
     until, device = get(arguments, "until", nothing), get(arguments, "device", "cpu")
-    done = train_gpt(settings, arguments["text"], arguments["out"]; versions=versions(), progress, until, device)
+    done =
+        train_gpt(settings, arguments["text"], arguments["out"]; versions=versions(), progress, until, device)
     return Dict("iteration" => done.iteration, "status" => done.status)
 end
 

@@ -3,9 +3,12 @@ using Random: Xoshiro
 using Test
 using TwinGrad
 using TwinGrad:
-    AdamW, AdamWSettings, ByteTokenizer, CharTokenizer, Memory, advance, attend, causal_attention, choose, cross_entropy,
-    evaluate_checkpoint, find_checkpoint, gelu, generate, gpt_params, gpt_settings, group, initial_params, layer_norm,
-    mean_loss, moments, named_arrays, open_corpus, preset, rate, read_checkpoint, restore!, settings_dict, step!,
+    AdamW, AdamWSettings, ByteTokenizer, CharTokenizer, Memory, advance, attend, causal_attention, choose,
+    cross_entropy,
+    evaluate_checkpoint, find_checkpoint, gelu, generate, gpt_params, gpt_settings, group, initial_params,
+    layer_norm,
+    mean_loss, moments, named_arrays, open_corpus, preset, rate, read_checkpoint, restore!, settings_dict,
+    step!,
     train_gpt, write_checkpoint
 using Zygote: Zygote
 
@@ -47,7 +50,7 @@ end
     qkv = randn(draw, 12, 3, 1)  # two heads of two channels
     for head in 1:2, t in 1:3
         channels = (2head-1):2head
-        q, k, v = (qkv[part .+ channels, :, 1] for part in (0, 4, 8))
+        q, k, v = (qkv[part.+channels, :, 1] for part in (0, 4, 8))
         p = [exp(dot(k[:, s], q[:, t]) / sqrt(2)) for s in 1:t]
         expected = sum(p[s] * v[:, s] for s in 1:t) / sum(p)
         @test causal_attention(qkv, 2)[channels, t, 1] ≈ expected
@@ -175,9 +178,11 @@ function in_folder(action)
         action(folder, joinpath(folder, "sums.txt"))
     end
 end
-train(settings, file, out; options...) = train_gpt(settings, file, out; versions=Dict{String,Any}(), options...)
-same(a, b) = all(path -> path == "history/seconds" || a.arrays[path] == b.arrays[path], keys(a.arrays)) &&
-             keys(a.arrays) == keys(b.arrays)
+train(settings, file, out; options...) =
+    train_gpt(settings, file, out; versions=Dict{String,Any}(), options...)
+same(a, b) =
+    all(path -> path == "history/seconds" || a.arrays[path] == b.arrays[path], keys(a.arrays)) &&
+    keys(a.arrays) == keys(b.arrays)
 
 @testset "resumed equals uninterrupted: $dtype" for dtype in ("float64", "float32")
     in_folder() do folder, file

@@ -73,7 +73,10 @@ function oracle_specs(spec, config)
         "loss" => ArraySpec(Float64, ())
         ["outputs/$name" => plain(array) for (name, array) in spec.outputs(config)]
         ["grads/$name" => plain(array) for (name, array) in spec.params(config)]
-        ["grads_inputs/$name" => plain(array) for (name, array) in spec.inputs(config) if array.type == Float64]
+        [
+            "grads_inputs/$name" => plain(array) for
+            (name, array) in spec.inputs(config) if array.type == Float64
+        ]
     ]
 end
 

@@ -85,7 +85,11 @@ choice(values; default=nothing) = (default, in(values), one_of(values))
 
 "An entry of [`check_settings`](@ref) that must be an integer of at least `least`."
 integer(least; default=nothing) =
-    (default, value -> value isa Integer && !(value isa Bool) && value >= least, "an integer, at least $least")
+    (
+        default,
+        value -> value isa Integer && !(value isa Bool) && value >= least,
+        "an integer, at least $least",
+    )
 
 """
     check_arrays(specs, arrays, where, sizes; floating=Float64)

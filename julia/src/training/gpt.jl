@@ -209,7 +209,8 @@ function report(run::GPTRun)
     return Dict(
         "iteration" => run.iteration,
         "loss" => run.history["loss"][end],
-        "loss_validation" => isempty(run.history["loss_validation"]) ? nothing : run.history["loss_validation"][end],
+        "loss_validation" =>
+            isempty(run.history["loss_validation"]) ? nothing : run.history["loss_validation"][end],
         "tokens_per_second" => tokens / sum(recent),
     )
 end

@@ -4,7 +4,8 @@ const ANOTHER_OUT = "Choose another --out, or remove the file."
 
 "The settings of `train gpt` that no preset holds, with their defaults."
 const GPT_DEFAULTS = Dict{String,Any}(
-    "tokenizer" => "char", "dt" => 1.0, "splitting" => "lie", "tied" => true, "seed" => 1, "dtype" => "float32",
+    "tokenizer" => "char", "dt" => 1.0, "splitting" => "lie", "tied" => true, "seed" => 1,
+    "dtype" => "float32",
 )
 
 at_least(least; below=Inf) = (
@@ -26,7 +27,8 @@ const GPT_SETTINGS = [
     "batch" => integer(1),
     "accumulation" => integer(1),
     "iterations" => integer(1),
-    "learning_rate" => (nothing, value -> value isa Real && isfinite(value) && value > 0, "a number above 0"),
+    "learning_rate" =>
+        (nothing, value -> value isa Real && isfinite(value) && value > 0, "a number above 0"),
     "min_learning_rate" => at_least(0),
     "warmup" => integer(0),
     "beta1" => at_least(0; below=1),
@@ -57,13 +59,19 @@ end
 "The settings of the model for a vocabulary of this size."
 function model_config(settings, vocab)
     shared = ("context", "layers", "heads", "width", "dt", "splitting", "tied")
-    return gpt_config(merge(Dict("vocab" => vocab), Dict(name => settings[name] for name in shared)), "train gpt")
+    return gpt_config(
+        merge(Dict("vocab" => vocab), Dict(name => settings[name] for name in shared)),
+        "train gpt",
+    )
 end
 
 "The settings of the optimizer."
 function optimizer_settings(settings)
     shared = ("learning_rate", "min_learning_rate", "warmup", "beta1", "beta2", "weight_decay", "clip")
-    return AdamWSettings(; decay=settings["iterations"], (Symbol(name) => settings[name] for name in shared)...)
+    return AdamWSettings(;
+        decay=settings["iterations"],
+        (Symbol(name) => settings[name] for name in shared)...,
+    )
 end
 
 "The settings of `shared_fixtures/presets.toml` by the name of a preset."

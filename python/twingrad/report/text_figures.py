@@ -116,7 +116,8 @@ def tokens_per_second(training: Checkpoint) -> Curve:
 
 def unlike_conditions(trainings: Sequence[Checkpoint]) -> dict[str, list[str]]:
     """Why speeds are not to be compared, if so: by "processor", "device" or "threads" what each training had."""
-    found = {key: [str(t.versions.get(key, "unknown")) for t in trainings] for key in ("processor", "device", "threads")}
+    keys = ("processor", "device", "threads")
+    found = {key: [str(training.versions.get(key, "unknown")) for training in trainings] for key in keys}
     return {key: texts for key, texts in found.items() if len(set(texts)) > 1}
 
 
