@@ -29,7 +29,7 @@ report: setup
 	$(BIN)/twingrad report --out report
 
 test: setup lint
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -n 2 --dist loadfile
 	$(BIN)/pytest compare
 	@$(MAKE) --no-print-directory julia-test
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from twingrad.fixtures.control_net import ControlNetRecipe
 from twingrad.format import Case
 from twingrad.models.control_net import ControlNet
+from twingrad.sides import Worker
 from twingrad.specs import ControlNetConfig
 
 COMBINATIONS = [("net", "euler")] + [
@@ -51,6 +53,24 @@ def case_file(small_case: Case, tmp_path: Path) -> Path:
     file = tmp_path / "small.h5"
     small_case.write(file)
     return file
+
+
+@pytest.fixture(scope="session")
+def torch_worker() -> Iterator[Worker]:
+    """One live worker of the PyTorch side for all tests of a process."""
+    with Worker("torch") as worker:
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def _commands_share_a_worker(torch_worker: Worker) -> Iterator[None]:
+    def shared(name: str, **options: object) -> object:
+        return nullcontext(torch_worker) if name == "torch" else Worker(name, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("sides", "harness", "doctor"):
+            patch.setattr(f"twingrad.{module}.Worker", shared)
+        yield
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -18,8 +19,11 @@ from twingrad.sides import side, source_digest
 CASES = ("control_net-resnet-kutta4-donut2d", "control_net-odenet-simplex-improved-euler-squares2d")
 
 
+pytestmark = pytest.mark.usefixtures("_commands_share_a_worker")
+
+
 @pytest.fixture(scope="module")
-def running():
+def running(_commands_share_a_worker):
     """The live PyTorch side and the recorded Flux results."""
     with harness.Sides(("flux",)) as started:
         yield started
@@ -83,6 +87,8 @@ def test_changed_sources_make_a_recording_stale(tmp_path, monkeypatch):
     for folder in ("shared_fixtures", "python/twingrad", "julia/src"):
         shutil.copytree(paths.root() / folder, root / folder)
     monkeypatch.setenv("TWINGRAD_ROOT", str(root))
+    for reader in ("read_case", "read_recorded"):  # the files stay as they are
+        monkeypatch.setattr(harness, reader, cache(getattr(harness, reader)))
     assert harness.stale_recordings() == []
     changes = {"python/twingrad/control/costate.py": "torch", "julia/src/models/control_net.jl": "flux"}
     for source, name in changes.items():

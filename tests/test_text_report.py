@@ -171,7 +171,7 @@ def test_the_page(tmp_path: Path, trained: Checkpoint) -> None:
     assert "Trained on text" in said
     assert f"{NASTY} by characters Folder training/numbers : 1 layer, 1 head, width 8, context 8, batch 2" in said
     for title, values in (("PyTorch", validation), ("Flux.jl", validation + 1e-3)):
-        assert f"{title}: Frame 3.4, Tongue 1.2, on P, no GPU, threads: 1." in said
+        assert f"{title}: Frame 3.4, Tongue 1.2, on P, CPU, threads: 1." in said
         best, at = values.min(), 3 * int(values.argmin())
         numbers = f"{trained.history['loss_train'][-1]:.4f} {values[-1]:.4f} {best:.4f} at {at}"
         assert f"{title} 6 of 6 complete {numbers}" in said

@@ -126,7 +126,9 @@ def test_the_torch_worker_keeps_prints_out_of_the_protocol(case_file, tmp_path):
         assert out.exists()
         with pytest.raises(InputError, match=r"none.h5: expected a file of format twingrad-case"):
             worker.request("run", {"case": "none.h5", "out": str(out)})
-        with pytest.raises(InputError, match="verb: expected run, train, found 'dance'"):
+        with pytest.raises(
+            InputError, match="verb: expected run, train-control, train-gpt, evaluate, generate, found 'dance'"
+        ):
             worker.request("dance", {})
         with pytest.raises(InputError, match="dtype: expected one of float64, float32, bfloat16, found 'float16'"):
             worker.request("run", {"case": str(case_file), "out": str(out), "dtype": "float16"})

@@ -27,6 +27,8 @@ function generate(
             found="$(prompt[wrong]) at position $(wrong - 1)",
         ),
     )
+    isfinite(temperature) && temperature >= 0 ||
+        throw(InputError("temperature"; expected="a finite number from 0 on", found=string(temperature)))
     context = m.config.context
     window, memory, added = last(collect(Int, prompt), context), Memory(m), Int[]
     for draw in uniform(Stream(seed, "sample"), count)

@@ -116,6 +116,14 @@ function check_checkpoint(file, checkpoint)
         throw(InputError("$file, /history"; expected=join(expected, ", "), found=join(found, ", ")))
     for (name, array) in history
         len = name in PER_STEP ? checkpoint.iteration : length(history["evaluated"])
+        type = name == "evaluated" ? Int64 : Float64
+        eltype(array) == type || throw(
+            InputError(
+                "$file, /history/$name";
+                expected="dtype $(dtype_name(type))",
+                found="dtype $(dtype_name(eltype(array)))",
+            ),
+        )
         size(array) == (len,) || throw(
             InputError(
                 "$file, /history/$name";

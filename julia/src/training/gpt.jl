@@ -4,6 +4,7 @@
 using Statistics: median
 
 const GPT_CHECKPOINT_SECONDS = 30.0
+const DIVERGED = "The checkpoints of earlier steps are whole. Try a smaller --learning-rate or a longer --warmup, in another --out."
 
 """
     initial_params(config::GPTConfig, seed)
@@ -78,6 +79,25 @@ function prepare(settings, corpus, folder, versions, progress::Function, device)
     if saved === nothing
         make_folder(folder)
     else
+        saved.model == "gpt" || throw(
+            InputError(
+                "$file, attribute model";
+                expected="'gpt'",
+                found="'$(saved.model)'",
+                hint=ANOTHER_OUT,
+            ),
+        )
+        whole =
+            !isempty(group(saved, "history")) &&
+            (saved.iteration == 0 || !isempty(group(saved, "first_moment")))
+        whole || throw(
+            InputError(
+                file;
+                expected="the moments and the history of a training that goes on",
+                found="the model alone",
+                hint=ANOTHER_OUT,
+            ),
+        )
         resume_check(file, saved, settings, settings["iterations"])
         found = get(get(saved.data, "text", Dict()), "digest", nothing)
         found == corpus.digest || throw(
@@ -142,8 +162,7 @@ function step!(run::GPTRun)
     learning_rate, size = step!(run.optimizer, grads)
     isfinite(total) && isfinite(size) || throw(
         SideError(
-            "training step $(run.iteration + 1): the loss is $total, the gradients' norm $size. The checkpoints of earlier " *
-            "steps are whole. Try a smaller --learning-rate or a longer --warmup, in another --out.",
+            "training step $(run.iteration + 1): the loss is $total, the gradients' norm $size. $DIVERGED",
         ),
     )
     run.iteration += 1
@@ -162,6 +181,11 @@ function evaluate!(run::GPTRun)
     losses = map(("train", "validation")) do part
         mean_loss(run.model, split(run.corpus, part, context), context, batch, run.device; count)
     end
+    all(isfinite, losses) || throw(
+        SideError(
+            "evaluation after step $(run.iteration): the losses are $(losses[1]) and $(losses[2]). $DIVERGED",
+        ),
+    )
     best = minimum(run.history["loss_validation"]; init=Inf)
     for (name, value) in zip(PER_EVALUATION, (run.iteration, losses...))
         push!(run.history[name], value)
