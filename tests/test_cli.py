@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from functools import cache
 from pathlib import Path
 
 import h5py
@@ -12,18 +11,41 @@ import pytest
 from rich.console import Console
 
 from twingrad import harness, paths
-from twingrad.format import read_result
+from twingrad.format import read_case, read_recorded, read_result
 from twingrad.report.terminal import print_comparison
-from twingrad.sides import side, source_digest
+from twingrad.sides import side, sides, source_digest
 
 CASES = ("control_net-resnet-kutta4-donut2d", "control_net-odenet-simplex-improved-euler-squares2d")
 
 
-pytestmark = pytest.mark.usefixtures("_commands_share_a_worker")
+pytestmark = pytest.mark.usefixtures("_commands_share_a_worker", "small_checkout")
 
 
 @pytest.fixture(scope="module")
-def running(_commands_share_a_worker):
+def small_checkout(tmp_path_factory, torch_worker):
+    """A checkout with two of the cases, and recorded results of these: reading all of them takes seconds."""
+    assert torch_worker.versions  # started in the whole one
+    root = tmp_path_factory.mktemp("small") / "checkout"
+    for folder in ("shared_fixtures", "python/twingrad", "julia/src"):
+        ignored = shutil.ignore_patterns("cases", "recorded", "__pycache__")
+        shutil.copytree(paths.root() / folder, root / folder, ignore=ignored)
+    (root / "shared_fixtures" / "cases").mkdir()
+    (root / "shared_fixtures" / "recorded").mkdir()
+    for name in CASES:
+        shutil.copy(paths.cases() / f"{name}.h5", root / "shared_fixtures" / "cases")
+    whole = {name: read_recorded(paths.recorded(name)) for name in sides()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TWINGRAD_ROOT", str(root))
+        digests = {name: read_case(paths.cases() / f"{name}.h5").digest for name in CASES}
+        for name, recorded in whole.items():
+            results = {case: recorded.results[case] for case in CASES}
+            source = source_digest(side(name), digests)
+            dataclasses.replace(recorded, results=results, source_digest=source).write(paths.recorded(name))
+        yield root
+
+
+@pytest.fixture(scope="module")
+def running(_commands_share_a_worker, small_checkout):
     """The live PyTorch side and the recorded Flux results."""
     with harness.Sides(("flux",)) as started:
         yield started
@@ -82,13 +104,10 @@ def test_a_stale_recording_is_a_disagreement(twingrad, compared, monkeypatch):
     assert "recorded/flux.h5: stale" in out
 
 
-def test_changed_sources_make_a_recording_stale(tmp_path, monkeypatch):
+def test_changed_sources_make_a_recording_stale(small_checkout, tmp_path, monkeypatch):
     root = tmp_path / "checkout"
-    for folder in ("shared_fixtures", "python/twingrad", "julia/src"):
-        shutil.copytree(paths.root() / folder, root / folder)
+    shutil.copytree(small_checkout, root)
     monkeypatch.setenv("TWINGRAD_ROOT", str(root))
-    for reader in ("read_case", "read_recorded"):  # the files stay as they are
-        monkeypatch.setattr(harness, reader, cache(getattr(harness, reader)))
     assert harness.stale_recordings() == []
     changes = {"python/twingrad/control/costate.py": "torch", "julia/src/models/control_net.jl": "flux"}
     for source, name in changes.items():
