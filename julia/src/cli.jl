@@ -259,27 +259,23 @@ end
 function print_table(checks)
     kinds = ("sides", "oracle", "manual", "steps")
     println(rpad("case", 42), join(lpad.(kinds, 9)))
+    model = ""
     for case in unique(check.case for check in checks)
+        name, rest = (split(case, '-'; limit=2)..., "")
+        name == model || println(name)
+        model = name
         errors = map(kinds) do kind
             found = filter(check -> check.case == case && check.kind == kind, checks)
             isempty(found) ? lpad("-", 9) : lpad(@sprintf("%.1e", maximum(check.error for check in found)), 9)
         end
-        println(rpad(last(split(case, '-'; limit=2)), 42), join(errors))
+        println(rpad("  " * (isempty(rest) ? name : rest), 42), join(errors))
     end
-    println()
+    println("\nworst errors, their bounds, and where they are")
     for kind in kinds
         found = filter(check -> check.kind == kind, checks)
         isempty(found) && continue
         worst = found[argmax([check.error for check in found])]
-        println(
-            @sprintf(
-                "worst float64, %-7s %.1e, bound %.0e  (%s)",
-                kind,
-                worst.error,
-                worst.bound,
-                worst.array
-            )
-        )
+        println(@sprintf("  float64 %-7s %.1e of %.0e  %s", kind, worst.error, worst.bound, worst.array))
     end
 end
 

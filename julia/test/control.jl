@@ -43,11 +43,11 @@ end
         work = Costate(m, x)
         by_hand, automatic = costate_gradient!(work, m, x, c), automatic_gradient(m, x, c)
         @test by_hand.loss ≈ automatic.loss rtol = 1e-13
-        @test by_hand.prediction ≈ m(x) rtol = 1e-13
+        @test by_hand.output ≈ m(x) rtol = 1e-13
         for name in names
             @test relative(by_hand.grads[name], automatic.grads[name]) < 1e-12
         end
-        @test relative(by_hand.grads_inputs, automatic.grads_inputs) < 1e-12
+        @test relative(by_hand.grads_input, automatic.grads_input) < 1e-12
     end
 end
 

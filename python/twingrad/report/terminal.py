@@ -20,13 +20,19 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     table.add_column("case", no_wrap=True)
     for heading in ("outputs", "grads", "by hand", "steps", "float32"):
         table.add_column(heading, justify="right", no_wrap=True)
+    model = ""
     for case, checks in by_case(comparison.checks):
-        table.add_row(case.split("-", 1)[-1], *(_cell(group) for group in columns(checks)))
+        name, _, rest = case.partition("-")
+        if name != model:
+            table.add_row(Text(name, "bold"))
+            model = name
+        table.add_row(f"  {rest or name}", *(_cell(group) for group in columns(checks)))
     console.print()
     console.print(table)
     console.print()
+    console.print("worst errors, their bounds, and where they are")
     for text in worst_lines(comparison):
-        console.print(text)
+        console.print(f"  {text}", soft_wrap=True)
     wrong = [check for check in comparison.checks if not check.passed]
     for check in wrong[:MAX_MESSAGES]:
         where = f"{check.case}, {check.dtype}, {check.left} against {check.right}, {check.array}"
@@ -66,8 +72,7 @@ def worst_lines(comparison: Comparison) -> list[str]:
         for kind, title in kinds.items():
             worst = comparison.worst(dtype, kind)
             if worst is not None:
-                error = f"{worst.error:.1e}, bound {worst.bound:.0e}"
-                lines.append(f"worst {dtype}, {title:18}: {error}  ({worst.array})")
+                lines.append(f"{dtype} {title:18} {worst.error:.1e} of {worst.bound:.0e}  {worst.array}")
     return lines
 
 
