@@ -26,7 +26,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         if name != model:
             table.add_row(Text(name, "bold"))
             model = name
-        table.add_row(f"  {rest or name}", *(_cell(group) for group in columns(checks)))
+        table.add_row(rest or name, *(_cell(group) for group in columns(checks)))
     console.print()
     console.print(table)
     console.print()
