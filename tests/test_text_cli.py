@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import re
-from contextlib import nullcontext
 
 import h5py
 import numpy as np
@@ -26,28 +25,18 @@ TINY = ("--layers", 1, "--heads", 2, "--width", 8, "--context", 8, "--batch", 2,
 TINY += ("--warmup", 1, "--learning-rate", 0.01, "--evaluate-every", 2, "--evaluation-windows", 3)
 
 
-@pytest.fixture(scope="module")
-def worker():
-    """A live PyTorch side."""
-    running = Worker("torch")
-    yield running
-    running.close(at_once=True)
-
-
 @pytest.fixture
-def command(twingrad, worker, monkeypatch):
-    """Runs the command with that side in place of one of its own: (exit status, stdout, stderr)."""
-    monkeypatch.setattr("twingrad.sides.Worker", lambda side, **_: nullcontext(worker))
+def command(twingrad, _commands_share_a_worker):
+    """Runs the command with the shared side in place of one of its own: (exit status, stdout, stderr)."""
     return twingrad
 
 
 @pytest.fixture(scope="module")
-def trained(worker, tmp_path_factory):
+def trained(_commands_share_a_worker, tmp_path_factory):
     """A folder with text.txt, and in `run` a short training on it."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("twingrad.sides.Worker", lambda side, **_: nullcontext(worker))
         patch.setattr("sys.argv", ["twingrad", *map(str, training_of(folder))])
         with pytest.raises(SystemExit) as leaving:
             main()

@@ -1,4 +1,4 @@
-"""Writing files so that no reader ever sees half of one."""
+"""Files: written so that no reader ever sees half of one, and what the system refuses told as an InputError."""
 
 from __future__ import annotations
 
@@ -32,6 +32,26 @@ def replacing(path: Path) -> Iterator[Path]:
         raise _unwritable(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Around what reads `file`: raises InputError where the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        found = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        raise InputError(str(file), expected="a readable file", found=found) from None
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made if need be; raises InputError where that cannot be."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(str(folder), expected="a folder to write to", found=error.strerror or str(error)) from None
+    return folder
 
 
 def _umask() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,14 +74,6 @@ def choose(name: str, what: str, known: Iterable[str]) -> str:
     if name not in known:
         raise InputError(what, expected=one_of(known), found=repr(name))
     return name
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for output; raises InputError where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(str(folder), expected="a folder to write to", found=error.strerror or str(error)) from None
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from ..errors import InputError
-from .app import Device, SideName, Threads, TimeLimit, app, console, data_app, import_app, make_folder
+from ..files import make_folder
+from .app import Device, SideName, Threads, TimeLimit, app, console, data_app, import_app
 
 if TYPE_CHECKING:
     from ..format import Checkpoint

@@ -14,7 +14,8 @@ import typer
 from rich.progress import Progress, TaskID
 
 from ..errors import InputError
-from .app import Device, SideName, Threads, TimeLimit, console, make_folder, progress_bar, train_app
+from ..files import make_folder
+from .app import Device, SideName, Threads, TimeLimit, console, progress_bar, train_app
 
 if TYPE_CHECKING:
     from ..training.distributed import Team

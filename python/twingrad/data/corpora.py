@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import replacing
+from ..files import make_folder, reading, replacing
 from .text import Progress
 
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -36,7 +36,7 @@ def download_shakespeare(folder: Path, progress: Progress = lambda done, total: 
     Raises InputError where the file is there with other contents, cannot be had, comes with other contents, or cannot
     be written.
     """
-    file = _made(folder) / "tinyshakespeare.txt"
+    file = make_folder(folder) / "tinyshakespeare.txt"
     if file.exists():
         _check_shakespeare(file)
         return file
@@ -58,11 +58,8 @@ def download_shakespeare(folder: Path, progress: Progress = lambda done, total: 
 
 
 def _check_shakespeare(file: Path) -> None:
-    try:
-        with file.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(str(file), expected="a readable file", found=error.strerror or str(error)) from None
+    with reading(file), file.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
     if found != SHAKESPEARE_SHA256:
         hint = "Remove the file to download it again, or use `--text FILE` to train on it as it is."
         expected = f"tiny Shakespeare, SHA-256 {SHAKESPEARE_SHA256}"
@@ -101,7 +98,7 @@ def standard_library(folder: Path) -> Path:
     sources = [source for source in sources if source and source.isascii()]
     if not sources:
         raise _no_sources(library, "none")
-    file = _made(folder) / f"python-{platform.python_version()}.txt"
+    file = make_folder(folder) / f"python-{platform.python_version()}.txt"
     with replacing(file) as temporary, temporary.open("wb") as output:
         for source in sources:
             output.write(source if source.endswith(b"\n") else source + b"\n")
@@ -112,12 +109,3 @@ def standard_library(folder: Path) -> Path:
 def _no_sources(library: Path, found: str) -> InputError:
     expected = "the sources of Python's standard library"
     return InputError(str(library), expected=expected, found=found, hint="`--text FILE` trains on any text.")
-
-
-def _made(folder: Path) -> Path:
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise InputError(str(folder), expected="a folder to write to", found=found) from None
-    return Path(folder)

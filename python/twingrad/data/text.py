@@ -11,7 +11,6 @@ import hashlib
 import json
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError, one_of
-from ..files import replacing
+from ..files import make_folder, reading, replacing
 
 if TYPE_CHECKING:
     from .bpe import GPT2Tokenizer
@@ -221,7 +220,7 @@ def open_corpus(
 
 def _size(text: Path) -> int:
     expected = "a text file"
-    with _reading(text):
+    with reading(text):
         status = text.stat()
     if stat.S_ISDIR(status.st_mode):
         raise InputError(str(text), expected=expected, found="a folder")
@@ -232,28 +231,19 @@ def _size(text: Path) -> int:
     return status.st_size
 
 
-@contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        found = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
-        raise InputError(str(file), expected="a readable file", found=found) from None
-
-
 def _mapped(file: Path, dtype: Any) -> Tokens:
-    with _reading(file):
+    with reading(file):
         return np.memmap(file, dtype=dtype, mode="r")
 
 
 def _pieces(file: Path, chunk: int, sha: Any, progress: Callable[[int], None]) -> Iterator[bytes]:
     """The bytes of a file, `chunk` at a time, each piece added to `sha` first."""
-    with _reading(file):
+    with reading(file):
         opened = file.open("rb")
     done = 0
     with opened:
         while True:
-            with _reading(file):
+            with reading(file):
                 piece = opened.read(chunk)
             if not piece:
                 return
@@ -306,11 +296,7 @@ def _keep(
     tokens_file: Path, description: dict[str, Any], text: Path, chunk: int, progress: Callable[[int], None]
 ) -> None:
     """Write the tokens file, then its description."""
-    try:
-        tokens_file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise InputError(str(tokens_file.parent), expected="a folder to write to", found=found) from None
+    make_folder(tokens_file.parent)
     known = _code_points(description["characters"])
     sha, tokens_sha = hashlib.sha256(), hashlib.sha256()
     with replacing(tokens_file) as temporary, temporary.open("wb") as file:

@@ -66,20 +66,13 @@ class Checkpoint:
         values: dict[str, Any] = {name: getattr(self, name) for name in COVERED}
         values["config"] = self.config.model_dump(mode="json")
         values |= {name: json.dumps(values[name], sort_keys=True) for name in JSON_ATTRIBUTES}
-        attributes: hdf5.Attributes = {"format": FORMAT, "format_version": hdf5.FORMAT_VERSION, **values}
         arrays = {f"{group}/{name}": array for group in GROUPS for name, array in getattr(self, group).items()}
-        attributes["digest"] = hdf5.digest(attributes.items(), arrays)
-        hdf5.write(path, attributes, arrays)
+        hdf5.write_sealed(path, FORMAT, values, arrays)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read and check a checkpoint; raises InputError."""
-    contents = hdf5.read(path, FORMAT)
-    names = ("format", "format_version", *COVERED)
-    contents.check_names(required=(*names, "digest"), optional=(), groups=GROUPS)
-    hdf5.check_digest(
-        contents, "digest", hdf5.digest([(name, contents.attributes[name]) for name in names], contents.arrays)
-    )
+    contents = hdf5.read_sealed(path, FORMAT, COVERED, GROUPS)
     spec = model_spec(contents.text("model"), f"{path}, attribute model")
     checkpoint = Checkpoint(
         model=spec.name,

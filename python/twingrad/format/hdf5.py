@@ -187,6 +187,45 @@ def write(
         output.write(memory.getbuffer())
 
 
+def read_sealed(path: Path, format_name: str, covered: Iterable[str], groups: Iterable[str]) -> Contents:
+    """Read a file whose digest covers format, version, the `covered` attributes, and everything in `groups`.
+
+    A recording's digest covers the cases' digests too (FORMAT.md, "Digests").
+    """
+    contents, names = read(path, format_name), ("format", "format_version", *covered)
+    contents.check_names(required=(*names, "digest"), optional=(), groups=groups)
+    values = [(name, contents.attributes[name]) for name in names]
+    check_digest(contents, "digest", digest(values, contents.arrays, _tail(contents.group_attributes)))
+    return contents
+
+
+def write_sealed(
+    path: Path,
+    format_name: str,
+    covered: Mapping[str, Attribute],
+    arrays: Arrays,
+    group_attributes: Mapping[str, Mapping[str, Attribute]] | None = None,
+) -> None:
+    """Write a file with such a digest."""
+    attributes = {"format": format_name, "format_version": FORMAT_VERSION, **covered}
+    attributes["digest"] = digest(attributes.items(), arrays, _tail(group_attributes or {}))
+    write(path, attributes, arrays, group_attributes)
+
+
+def case_digests(group_attributes: Mapping[str, Mapping[str, Attribute]]) -> dict[str, str]:
+    """The digests of the cases in a recording, by the cases' names."""
+    return {
+        path.removeprefix("cases/"): str(attributes.get("case_digest", ""))
+        for path, attributes in group_attributes.items()
+        if path.startswith("cases/") and path.count("/") == 1
+    }
+
+
+def _tail(group_attributes: Mapping[str, Mapping[str, Attribute]]) -> str:
+    digests = case_digests(group_attributes)
+    return "".join(f"{case}={digests[case]}\n" for case in sorted(digests, key=str.encode))
+
+
 def digest(attributes: Iterable[tuple[str, Attribute]], arrays: Mapping[str, Array], tail: str = "") -> str:
     """The SHA-256 that FORMAT.md defines over attributes (in the order given), arrays and a tail."""
     sha = hashlib.sha256()

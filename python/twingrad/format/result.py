@@ -45,7 +45,7 @@ class Result:
     def write(self, path: Path) -> None:
         """Write a result file."""
         attributes = {name: _as_text(getattr(self, name)) for name in COVERED}
-        _write(path, FORMAT, attributes, self.arrays)
+        hdf5.write_sealed(path, FORMAT, attributes, self.arrays)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Recorded:
             for name, array in result.arrays.items()
         }
         cases = {f"cases/{case}": {"case_digest": result.case_digest} for case, result in self.results.items()}
-        _write(path, RECORDED_FORMAT, attributes, arrays, cases)
+        hdf5.write_sealed(path, RECORDED_FORMAT, attributes, arrays, cases)
 
 
 def now() -> str:
@@ -79,56 +79,24 @@ def now() -> str:
 
 def read_result(path: Path) -> Result:
     """Read and check a result file; raises InputError."""
-    contents = hdf5.read(path, FORMAT)
-    attributes = _read(contents, COVERED, GROUPS)
-    return Result(**attributes, versions=contents.json_object("versions"), arrays=contents.arrays)
+    contents = hdf5.read_sealed(path, FORMAT, COVERED, GROUPS)
+    return Result(**_texts(contents, COVERED), versions=contents.json_object("versions"), arrays=contents.arrays)
 
 
 def read_recorded(path: Path) -> Recorded:
     """Read and check a file of recorded results; raises InputError."""
-    contents = hdf5.read(path, RECORDED_FORMAT)
-    attributes = _read(contents, RECORDED_COVERED, ("cases",))
+    contents = hdf5.read_sealed(path, RECORDED_FORMAT, RECORDED_COVERED, ("cases",))
+    attributes = _texts(contents, RECORDED_COVERED)
     versions = contents.json_object("versions")
     results = {}
-    for case, case_digest in _case_digests(contents.group_attributes).items():
+    for case, case_digest in hdf5.case_digests(contents.group_attributes).items():
         arrays = contents.below(f"cases/{case}")
         results[case] = Result(**attributes, versions=versions, case=case, case_digest=case_digest, arrays=arrays)
     return Recorded(**attributes, versions=versions, results=results)
 
 
-def _read(contents: hdf5.Contents, covered: tuple[str, ...], groups: tuple[str, ...]) -> dict[str, Any]:
-    names = ("format", "format_version", *covered)
-    contents.check_names(required=(*names, "digest"), optional=(), groups=groups)
-    values = [(name, contents.attributes[name]) for name in names]
-    tail = _tail(contents.group_attributes)
-    hdf5.check_digest(contents, "digest", hdf5.digest(values, contents.arrays, tail))
+def _texts(contents: hdf5.Contents, covered: tuple[str, ...]) -> dict[str, Any]:
     return {name: contents.text(name) for name in covered if name != "versions"}
-
-
-def _write(
-    path: Path,
-    format_name: str,
-    covered: Mapping[str, hdf5.Attribute],
-    arrays: Arrays,
-    group_attributes: Mapping[str, Mapping[str, hdf5.Attribute]] | None = None,
-) -> None:
-    attributes = {"format": format_name, "format_version": hdf5.FORMAT_VERSION, **covered}
-    tail = _tail(group_attributes or {})
-    attributes["digest"] = hdf5.digest(attributes.items(), arrays, tail)
-    hdf5.write(path, attributes, arrays, group_attributes)
-
-
-def _tail(group_attributes: Mapping[str, Mapping[str, hdf5.Attribute]]) -> str:
-    digests = _case_digests(group_attributes)
-    return "".join(f"{case}={digests[case]}\n" for case in sorted(digests, key=str.encode))
-
-
-def _case_digests(group_attributes: Mapping[str, Mapping[str, hdf5.Attribute]]) -> dict[str, str]:
-    return {
-        path.removeprefix("cases/"): str(attributes.get("case_digest", ""))
-        for path, attributes in group_attributes.items()
-        if path.startswith("cases/") and path.count("/") == 1
-    }
 
 
 def _as_text(value: Any) -> str:

@@ -46,14 +46,8 @@ class Training:
 
     def write(self, path: Path) -> None:
         """Write the training atomically."""
-        attributes: hdf5.Attributes = {
-            "format": FORMAT,
-            "format_version": hdf5.FORMAT_VERSION,
-            "side": self.side,
-        }
-        attributes |= {"versions": json.dumps(self.versions, sort_keys=True), "created": self.created}
-        attributes |= {"settings": json.dumps(self.settings, sort_keys=True), "iteration": self.iteration}
-        attributes |= {"step_constant": self.step_constant, "status": self.status}
+        values = {name: getattr(self, name) for name in COVERED}
+        values |= {name: json.dumps(values[name], sort_keys=True) for name in ("versions", "settings")}
         groups = {
             "params": self.params,
             "initial": self.initial,
@@ -61,18 +55,13 @@ class Training:
             "picture": self.picture,
         }
         arrays = {f"{group}/{name}": array for group, members in groups.items() for name, array in members.items()}
-        attributes["digest"] = hdf5.digest(attributes.items(), arrays)
-        hdf5.write(path, attributes, arrays)
+        hdf5.write_sealed(path, FORMAT, values, arrays)
 
 
 def read_training(path: Path) -> Training:
     """Read and check a training file; raises InputError."""
-    contents = hdf5.read(path, FORMAT)
-    names = ("format", "format_version", *COVERED)
     groups = ("params", "initial", "history", "picture")
-    contents.check_names(required=(*names, "digest"), optional=(), groups=groups)
-    values = [(name, contents.attributes[name]) for name in names]
-    hdf5.check_digest(contents, "digest", hdf5.digest(values, contents.arrays))
+    contents = hdf5.read_sealed(path, FORMAT, COVERED, groups)
     training = Training(
         side=contents.text("side"),
         versions=contents.json_object("versions"),

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import reading
 
 
 def read_text(file: Path) -> str:
     """A whole file in UTF-8; raises InputError where it cannot be read or is none."""
+    with reading(file):
+        data = file.read_bytes()
     try:
-        return file.read_bytes().decode("utf-8")
-    except OSError as error:
-        found = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
-        raise InputError(str(file), expected="a readable file", found=found) from None
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(str(file), expected="UTF-8 text", found=f"other bytes at byte {error.start}") from None
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..comparator import Check
 from ..errors import InputError, one_of
-from ..files import replacing
+from ..files import reading, replacing
 from ..format import Training
 from ..harness import INCOMPARABLE, Comparison, Source, by_case
 from ..sides import side, sides
@@ -155,9 +155,8 @@ def read_comparison(file: Path) -> Comparison:
             or its verdict does not follow from its checks.
     """
     try:
-        data = json.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(str(file), expected="a readable file", found=error.strerror or str(error)) from None
+        with reading(file):
+            data = json.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(str(file), expected="JSON", found=f"something else ({error})") from None
     entries = validate(_ComparisonFile, data, str(file))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..files import reading
 from ..format import Checkpoint
 from ..sides import side, sides
 from . import text_figures
@@ -163,11 +163,8 @@ def _sample(folder: Path, training: Checkpoint) -> _Sample | None:
     file = folder / training.side / SAMPLE
     if not file.exists():
         return None
-    try:
-        with file.open("rb") as opened:
-            begun = opened.read(4 * SAMPLE_LENGTH + 4)  # no character of UTF-8 is longer than four bytes
-    except OSError as error:
-        raise InputError(str(file), expected="a readable file", found=error.strerror or str(error)) from None
+    with reading(file), file.open("rb") as opened:
+        begun = opened.read(4 * SAMPLE_LENGTH + 4)  # no character of UTF-8 is longer than four bytes
     decoded = begun.decode("utf-8", "replace").replace("\r\n", "\n")
     text = "".join(_visible(character) for character in decoded).strip("\n")
     note = f"The first {SAMPLE_LENGTH:,} characters." if len(text) > SAMPLE_LENGTH else ""

@@ -23,6 +23,7 @@ from ..data.philox import Stream
 from ..data.text import Corpus, Tokens, open_corpus, tokenizer_from_json
 from ..engine import choose_device, choose_dtype, to_array
 from ..errors import InputError, SideError
+from ..files import make_folder
 from ..format.checkpoint import PER_EVALUATION, PER_STEP, Checkpoint, read_checkpoint
 from ..models.gpt import GPT
 from ..optimizers import AdamW, whole
@@ -195,11 +196,7 @@ class _Run:
         file = self.folder / "last.h5"
         if not file.exists():
             if self.team.leads:
-                try:
-                    self.folder.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    found = error.strerror or str(error)
-                    raise InputError(str(self.folder), expected="a folder to write to", found=found) from None
+                make_folder(self.folder)
             return None
         saved = read_checkpoint(file)
         if not isinstance(saved.config, GPTConfig):
