@@ -46,31 +46,24 @@ end
 
 "Write a checkpoint atomically."
 function write_checkpoint(file, checkpoint::Checkpoint)
-    attrs = Any[
-        "format"=>CHECKPOINT_FORMAT,
-        "format_version"=>FORMAT_VERSION,
-        "model"=>checkpoint.model,
-        "config"=>JSON.json(settings_dict(checkpoint.config)),
-        "data"=>JSON.json(checkpoint.data),
-        "side"=>checkpoint.side,
-        "dtype"=>checkpoint.dtype,
-        "versions"=>JSON.json(checkpoint.versions),
-        "created"=>now_utc(),
-        "settings"=>JSON.json(checkpoint.settings),
-        "iteration"=>checkpoint.iteration,
-        "status"=>checkpoint.status,
+    covered = [
+        "model" => checkpoint.model,
+        "config" => JSON.json(settings_dict(checkpoint.config)),
+        "data" => JSON.json(checkpoint.data),
+        "side" => checkpoint.side,
+        "dtype" => checkpoint.dtype,
+        "versions" => JSON.json(checkpoint.versions),
+        "created" => now_utc(),
+        "settings" => JSON.json(checkpoint.settings),
+        "iteration" => checkpoint.iteration,
+        "status" => checkpoint.status,
     ]
-    push!(attrs, "digest" => digest(attrs, checkpoint.arrays))
-    write_file(file, attrs, checkpoint.arrays)
+    write_sealed(file, CHECKPOINT_FORMAT, covered, checkpoint.arrays)
 end
 
 "Read and check a checkpoint; an InputError names file and entry."
 function read_checkpoint(file)
-    contents = read_file(file, CHECKPOINT_FORMAT)
-    names = ("format", "format_version", CHECKPOINT_COVERED...)
-    check_names(contents; required=(names..., "digest"), groups=CHECKPOINT_GROUPS)
-    covered = [name => contents.attributes[name] for name in names]
-    check_digest(contents, "digest", digest(covered, contents.arrays))
+    contents = read_sealed(file, CHECKPOINT_FORMAT, CHECKPOINT_COVERED, CHECKPOINT_GROUPS)
     function object(name)
         value = parse_json(attribute(contents, name), "$file, attribute $name")
         value isa AbstractDict || throw(

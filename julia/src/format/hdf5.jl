@@ -235,6 +235,35 @@ end
 attribute_text(value) = string(value)
 attribute_text(value::Float64) = string(reinterpret(UInt64, value); base=16, pad=16)
 
+"""
+    read_sealed(file, format, covered, groups)
+
+Read a file whose digest covers format, version, the `covered` attributes, and everything in `groups`; a recording's covers the
+cases' digests too (FORMAT.md, "Digests").
+"""
+function read_sealed(file, format, covered, groups)
+    contents = read_file(file, format)
+    names = ("format", "format_version", covered...)
+    check_names(contents; required=(names..., "digest"), groups)
+    values = [name => contents.attributes[name] for name in names]
+    digests = case_digests(contents)
+    tail = join("$case=$(digests[case])\n" for case in sort!(collect(keys(digests))))
+    check_digest(contents, "digest", digest(values, contents.arrays, tail))
+    return contents
+end
+
+"Write a file with such a digest; `covered` are pairs in their order."
+function write_sealed(file, format, covered, arrays)
+    attrs = Any["format"=>format, "format_version"=>FORMAT_VERSION, covered...]
+    write_file(file, [attrs; "digest" => digest(attrs, arrays)], arrays)
+end
+
+"The digests of the cases in a recording, by the cases' names."
+case_digests(contents::Contents) = Dict(
+    chopprefix(path, "cases/") => get(attrs, "case_digest", "") for
+    (path, attrs) in contents.group_attributes if startswith(path, "cases/") && count('/', path) == 1
+)
+
 "Refuse a file whose digest attribute `name` is not the computed value `expected`."
 function check_digest(contents::Contents, name, expected)
     found = attribute(contents, name)

@@ -29,13 +29,11 @@ now_utc() = Dates.format(Dates.now(Dates.UTC), "yyyy-mm-ddTHH:MM:SSZ")
 
 "Write a result file."
 function write_result(file, result::Result)
-    attrs = Any["format"=>RESULT_FORMAT, "format_version"=>FORMAT_VERSION]
-    for name in RESULT_COVERED
+    covered = map(RESULT_COVERED) do name
         value = getfield(result, Symbol(name))
-        push!(attrs, name => value isa String ? value : JSON.json(value))
+        name => value isa String ? value : JSON.json(value)
     end
-    push!(attrs, "digest" => digest(attrs, result.arrays))
-    write_file(file, attrs, result.arrays)
+    write_sealed(file, RESULT_FORMAT, covered, result.arrays)
 end
 
 """
@@ -44,19 +42,7 @@ end
 The recorded results of one side by case name, checked; with the side's name, versions, `source_digest` and date.
 """
 function read_recorded(file)
-    contents = read_file(file, RECORDED_FORMAT)
-    names = ("format", "format_version", RECORDED_COVERED...)
-    check_names(contents; required=(names..., "digest"), groups=("cases",))
-    digests = Dict(
-        replace(path, "cases/" => "") => get(attrs, "case_digest", "") for
-        (path, attrs) in contents.group_attributes if startswith(path, "cases/") && count('/', path) == 1
-    )
-    tail = join("$case=$(digests[case])\n" for case in sort!(collect(keys(digests))))
-    check_digest(
-        contents,
-        "digest",
-        digest([name => contents.attributes[name] for name in names], contents.arrays, tail),
-    )
+    contents = read_sealed(file, RECORDED_FORMAT, RECORDED_COVERED, ("cases",))
     side, dtype, device, text, source_digest, created =
         (attribute(contents, name) for name in RECORDED_COVERED)
     versions = Dict{String,Any}(parse_json(text, "$file, attribute versions"))
@@ -64,7 +50,7 @@ function read_recorded(file)
         case => Result(
             case, case_digest, side, dtype, device, versions, source_digest, created,
             below(contents, "cases/$case"),
-        ) for (case, case_digest) in digests
+        ) for (case, case_digest) in case_digests(contents)
     )
     return (; side, versions, source_digest, created, results)
 end

@@ -22,31 +22,22 @@ end
 
 "Write a training file."
 function write_training(file, training::Training)
-    attrs = Any[
-        "format"=>TRAINING_FORMAT,
-        "format_version"=>FORMAT_VERSION,
-        "side"=>training.side,
-        "versions"=>JSON.json(training.versions),
-        "created"=>now_utc(),
-        "settings"=>JSON.json(training.settings),
-        "iteration"=>training.iteration,
-        "step_constant"=>training.step_constant,
-        "status"=>training.status,
+    covered = [
+        "side" => training.side,
+        "versions" => JSON.json(training.versions),
+        "created" => now_utc(),
+        "settings" => JSON.json(training.settings),
+        "iteration" => training.iteration,
+        "step_constant" => training.step_constant,
+        "status" => training.status,
     ]
-    push!(attrs, "digest" => digest(attrs, training.arrays))
-    write_file(file, attrs, training.arrays)
+    write_sealed(file, TRAINING_FORMAT, covered, training.arrays)
 end
 
 "Read and check a training file; an InputError names file and entry."
 function read_training(file)
-    contents = read_file(file, TRAINING_FORMAT)
-    names = ("format", "format_version", TRAINING_COVERED...)
-    check_names(contents; required=(names..., "digest"), groups=("params", "initial", "history", "picture"))
-    check_digest(
-        contents,
-        "digest",
-        digest([name => contents.attributes[name] for name in names], contents.arrays),
-    )
+    groups = ("params", "initial", "history", "picture")
+    contents = read_sealed(file, TRAINING_FORMAT, TRAINING_COVERED, groups)
     parsed(name) = Dict{String,Any}(parse_json(attribute(contents, name), "$file, attribute $name"))
     return Training(
         attribute(contents, "side"),

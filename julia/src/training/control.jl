@@ -22,46 +22,32 @@ const DEFAULT_SETTINGS = Dict{String,Any}(
     "evaluate_every" => 10,
 )
 
+"Names and checks of these settings."
+const CONTROL_SETTINGS = [
+    "dataset" => choice(sort!(collect(keys(DATASETS)))),
+    "network" => choice(NETWORKS),
+    "method" => choice(METHODS),
+    "layers" => integer(1),
+    "d" => integer(2),
+    "samples" => integer(1),
+    "samples_test" => integer(1),
+    "seed" => integer(0),
+    "freeze" => (nothing, names -> all(in(FREEZABLE), names), "among " * join(FREEZABLE, ", ")),
+    "gradient" => choice(GRADIENTS),
+    "dtype" => choice(sort!(collect(keys(DTYPES)); rev=true)),
+    "evaluate_every" => integer(1),
+]
+
 """
     control_settings(values)
 
 Checked settings of a training: `DEFAULT_SETTINGS` with the given ones; an InputError names the setting.
 """
 function control_settings(values)
-    settings = merge(DEFAULT_SETTINGS, Dict{String,Any}(values))
-    known = Dict(
-        "dataset" => sort!(collect(keys(DATASETS))),
-        "network" => NETWORKS,
-        "method" => METHODS,
-        "gradient" => GRADIENTS,
-        "dtype" => sort!(collect(keys(DTYPES)); rev=true),
-    )
-    least =
-        Dict("layers" => 1, "d" => 2, "samples" => 1, "samples_test" => 1, "seed" => 0, "evaluate_every" => 1)
-    for (name, value) in settings
-        place = "train control, $name"
-        haskey(DEFAULT_SETTINGS, name) ||
-            throw(
-                InputError(
-                    place;
-                    expected="only " * join(sort!(collect(keys(DEFAULT_SETTINGS))), ", "),
-                    found=name,
-                ),
-            )
-        if haskey(known, name)
-            value in known[name] || throw(InputError(place; expected=one_of(known[name]), found=repr(value)))
-        elseif haskey(least, name)
-            value isa Integer && value >= least[name] ||
-                throw(InputError(place; expected="an integer, at least $(least[name])", found=repr(value)))
-        else
-            all(in(FREEZABLE), value) ||
-                throw(InputError(place; expected="among " * join(FREEZABLE, ", "), found=repr(value)))
-        end
-    end
-    control_net_config(
-        Dict("network" => settings["network"], "method" => settings["method"], "scale" => "mean"),
-        "train control",
-    )
+    where = "train control"
+    settings = check_settings(merge(DEFAULT_SETTINGS, Dict{String,Any}(values)), CONTROL_SETTINGS, where)
+    shared = Dict("network" => settings["network"], "method" => settings["method"], "scale" => "mean")
+    control_net_config(shared, where)
     return settings
 end
 
