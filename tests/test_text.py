@@ -478,7 +478,7 @@ def test_a_connection_that_breaks_or_hangs_is_an_input_error(tmp_path, monkeypat
         def read(self, _):
             raise TimeoutError("The read operation timed out")
 
-    monkeypatch.setattr(corpora.urllib.request, "urlopen", lambda url, timeout: Reply())
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: Reply())
     with pytest.raises(InputError, match=r"found no whole answer \(The read operation timed out\)"):
         download_shakespeare(tmp_path)
     assert list(tmp_path.iterdir()) == []
