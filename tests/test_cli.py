@@ -128,7 +128,7 @@ def test_run_writes_a_result_with_the_oracles_gradient(twingrad, tmp_path):
     assert status == 0
     result = read_result(tmp_path / "out.h5")
     assert (result.side, result.dtype, result.case) == ("torch", "float64", CASES[0])
-    assert result.arrays["losses"].shape == (3,)
+    assert result.arrays["steps/descent/losses"].shape == (3,)
     with h5py.File(case) as h5:
         assert np.allclose(result.arrays["grads/K"], h5["oracle/grads/K"][()], rtol=1e-12)
     assert "loss 0." in out

@@ -63,12 +63,17 @@ def test_key_sets_must_be_equal():
     }
 
 
-@pytest.fixture(scope="module")
-def results():
-    case = read_case(paths.cases() / "control_net-odenet-kutta3-spiral2d.h5")
-    arrays = engine.evaluate(case.model, case.config, case.groups, steps=3)
+def both_sides(name, steps):
+    """A case of the checkout and one result under the names of both sides."""
+    case = read_case(paths.cases() / f"{name}.h5")
+    arrays = engine.evaluate(case.model, case.config, case.groups, steps=steps)
     torch = Result(case.name, case.digest, "torch", "float64", "cpu", {}, "", "", arrays)
     return case, {"torch": torch, "flux": replace(torch, side="flux")}
+
+
+@pytest.fixture(scope="module")
+def results():
+    return both_sides("control_net-odenet-kutta3-spiral2d", steps=3)
 
 
 def test_equal_results_agree_in_every_kind_of_check(results):
@@ -88,8 +93,8 @@ def test_equal_results_agree_in_every_kind_of_check(results):
     assert {f"grads/{name}" for name in names} | {f"grads_manual/{name}" for name in names} <= arrays
     assert {"loss", "outputs/prediction", "grads_inputs/x", "grads_inputs_manual/x"} <= arrays
     assert {check.array for check in checks if check.check == "steps"} == {
-        "losses",
-        *(f"params_after/{name}" for name in names),
+        "steps/descent/losses",
+        *(f"steps/descent/params_after/{name}" for name in names),
     }
 
 
@@ -103,7 +108,7 @@ def test_a_change_of_any_array_is_caught_where_it_belongs(results):
         failed = [check for check in compare_case(case, changed, BOUNDS) if not check.passed]
         kinds = {check.check for check in failed}
         assert kinds
-        if path.startswith(("losses", "params_after")):
+        if path.startswith("steps/"):
             assert kinds == {"steps"}, path
         elif "_manual" in path:
             assert kinds == {"sides", "manual"}, path
@@ -111,6 +116,30 @@ def test_a_change_of_any_array_is_caught_where_it_belongs(results):
             assert kinds == {"sides", "oracle", "manual"}, path
         else:
             assert kinds == {"sides", "oracle"}, path
+
+
+def test_every_optimizer_has_its_steps():
+    case, both = both_sides("mlp-sigmoid-mse-small", steps=3)
+    checks = compare_case(case, both, BOUNDS)
+    assert all(check.passed for check in checks)
+    stepped = {check.array for check in checks if check.check == "steps"}
+    assert {array.split("/")[1] for array in stepped} == {"gradient-descent", "sgd", "adam", "adamw"}
+    assert len(stepped) == 4 * (1 + 2 * 3)
+    wrong = {**both["flux"].arrays, "steps/sgd/losses": both["flux"].arrays["steps/adam/losses"]}
+    failed = compare_case(case, {**both, "flux": replace(both["flux"], arrays=wrong)}, BOUNDS)
+    assert [(check.check, check.array) for check in failed if not check.passed] == [("steps", "steps/sgd/losses")]
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_running_statistics_are_held_against_the_oracle_and_the_other_side(mode):
+    case, both = both_sides(f"resnet-20-{mode}-small", steps=0)
+    path = "statistics/layer2.1.bn2.running_var"
+    wrong = both["flux"].arrays[path].copy()
+    wrong[1] *= 1 + 1e-9
+    changed = {**both, "flux": replace(both["flux"], arrays={**both["flux"].arrays, path: wrong})}
+    assert all(check.passed for check in compare_case(case, both, BOUNDS))
+    failed = {(check.check, check.array) for check in compare_case(case, changed, BOUNDS) if not check.passed}
+    assert failed == {("sides", path), ("oracle", path)}
 
 
 def test_a_missing_array_is_caught(results):

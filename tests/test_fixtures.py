@@ -9,7 +9,9 @@ from twingrad.fixtures import generate
 from twingrad.fixtures.control_net import METHODS, control_net_recipes
 from twingrad.fixtures.finite_differences import confirm
 from twingrad.fixtures.gpt import gpt_recipes
+from twingrad.fixtures.mlp import mlp_recipes
 from twingrad.fixtures.recipes import recipes
+from twingrad.fixtures.resnet import resnet_recipes
 from twingrad.format import read_case
 
 
@@ -42,10 +44,32 @@ def test_recipes_of_gpt_cover_what_goes_wrong():
     assert {recipe.tied for recipe in made} == {True, False}
 
 
+def test_recipes_of_mlp_cover_every_activation_loss_and_number_of_outputs():
+    made = list(mlp_recipes())
+    outputs = {(recipe.activation, recipe.loss, min(recipe.sizes[-1], 3)) for recipe in made if len(recipe.sizes) > 2}
+    assert outputs >= {(a, loss, n) for a in ("sigmoid", "relu") for loss in ("mse", "cross-entropy") for n in (1, 3)}
+    assert {(recipe.loss, recipe.sizes[-1]) for recipe in made if len(recipe.sizes) == 2} >= {
+        *(("mse", 1), ("cross-entropy", 1), ("cross-entropy", 4))
+    }
+    assert {recipe.samples for recipe in made} >= {1, 7}
+
+
+def test_recipes_of_resnet_cover_both_families_modes_and_sizes_that_do_not_halve():
+    made = list(resnet_recipes())
+    assert {(recipe.variant, recipe.mode) for recipe in made} >= {
+        *((variant, mode) for variant in ("resnet20", "resnet18") for mode in ("train", "eval")),
+        ("resnet50", "train"),
+    }
+    assert any(recipe.size[0] % 4 and recipe.size[1] % 4 for recipe in made if recipe.variant == "resnet20")
+    assert any(recipe.size[0] != recipe.size[1] for recipe in made)
+    assert {recipe.residual for recipe in made} == {True, False}
+    assert any(recipe.images == 1 for recipe in made)
+
+
 def test_names_and_seeds_are_used_once():
     made = recipes()
-    models = sum(1 for _ in control_net_recipes()) + sum(1 for _ in gpt_recipes())
-    assert len({recipe.name for recipe in made.values()}) == len(made) == models
+    kinds = (control_net_recipes(), gpt_recipes(), mlp_recipes(), resnet_recipes())
+    assert len({recipe.name for recipe in made.values()}) == len(made) == sum(len(list(kind)) for kind in kinds)
 
 
 @pytest.mark.parametrize("path", ["grads/K", "grads/b", "grads/W", "grads/mu", "grads/dt", "grads_inputs/x"])
@@ -54,9 +78,7 @@ def test_finite_differences_catch_a_wrong_gradient(small_case, path, damage):
     oracle = engine.evaluate("control_net", small_case.config, small_case.groups)
     oracle = {name: array for name, array in oracle.items() if name.startswith(("grads/", "grads_inputs/"))}
 
-    def loss(groups):
-        return engine.loss("control_net", small_case.config, groups)
-
+    loss = engine.loss_function("control_net", small_case.config)
     assert all(found.holds for found in confirm(loss, small_case.groups, oracle, seed=1))
     wrong = oracle[path].copy()
     if damage == "sign":

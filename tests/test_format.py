@@ -70,7 +70,7 @@ DAMAGES = {
     "no name": (lambda f: set_attribute(f, "name", None), "attribute name: expected this attribute, found no such attribute"),
     "name": (lambda f: set_attribute(f, "name", "../up"), "attribute name: expected a name of A-Z a-z 0-9 _ . -, found '../up'"),
     "extra attribute": (lambda f: attribute(f, "colour", "red"), "attribute colour: expected only format"),
-    "model": (lambda f: set_attribute(f, "model", "contrl_net"), "attribute model: expected one of control_net, gpt, found 'contrl_net'"),
+    "model": (lambda f: set_attribute(f, "model", "contrl_net"), "attribute model: expected one of control_net, gpt, mlp, resnet, found 'contrl_net'"),
     "no JSON": (lambda f: set_attribute(f, "config", "{network"), "attribute config: expected a JSON object"),
     "network": (lambda f: set_attribute(f, "config", config(network="unet")), "config, network: expected one of 'net', 'resnet', 'odenet' or 'odenet-simplex', found 'unet'"),
     "method": (lambda f: set_attribute(f, "config", config(method="rk4")), "config, method: expected one of 'euler'"),

@@ -1,4 +1,4 @@
-"""The GPT: its formulas in plain NumPy, its memory, what it generates, and the optimizer that trains it."""
+"""The GPT: its formulas in plain NumPy, its memory, and what it generates."""
 
 import math
 
@@ -11,8 +11,6 @@ from twingrad.errors import InputError
 from twingrad.fixtures.gpt import GPTRecipe
 from twingrad.generation import choose, generate
 from twingrad.models.gpt import GPT, Memory
-from twingrad.optimizers import AdamW
-from twingrad.schedule import AdamWSettings
 from twingrad.specs import MODELS, GPTConfig
 from twingrad.training.settings import preset
 
@@ -351,116 +349,3 @@ def test_a_prompt_of_no_tokens_or_foreign_ones_is_refused(prompt, says):
 def test_a_temperature_that_is_none_is_refused(wrong):
     with pytest.raises(InputError, match=f"^temperature: expected a finite number from 0 on, found {wrong}$"):
         generate(small_model(4), [1], 3, temperature=wrong)
-
-
-# ---- AdamW and its schedule
-
-
-class Pair(torch.nn.Module):
-    """Two matrices and two vectors."""
-
-    def __init__(self):
-        super().__init__()
-        draw = torch.Generator().manual_seed(3)
-        shapes = {"a": (3, 4), "b": (4,), "c": (2, 2), "d": (1,)}
-        for name, shape in shapes.items():
-            value = torch.randn(*shape, generator=draw, dtype=torch.float64)
-            self.register_parameter(name, torch.nn.Parameter(value))
-
-
-def gradients(steps):
-    """Gradients of each step; their sizes differ, so that some are clipped; the first of all is tiny."""
-    draw = np.random.default_rng(8)
-    sizes = {name: param.shape for name, param in Pair().named_parameters()}
-    grads = [{name: draw.normal(size=shape) * (0.1 + k % 3) for name, shape in sizes.items()} for k in range(steps)]
-    grads[0]["d"] = np.array([1e-7])
-    return grads
-
-
-def take_step(optimizer, grads):
-    for name, param in optimizer.params.items():
-        param.grad = torch.tensor(grads[name])
-    return optimizer.step()
-
-
-SETTINGS = AdamWSettings(
-    learning_rate=0.3, min_learning_rate=0.02, warmup=3, decay=9, beta1=0.8, beta2=0.95, weight_decay=0.2, clip=2.5
-)
-
-
-@pytest.mark.parametrize("clip", [2.5, 0.0])
-def test_adamw_is_its_formulas_in_numpy(clip):
-    settings = AdamWSettings(**{**SETTINGS.__dict__, "clip": clip})
-    model = Pair()
-    params = {name: param.detach().numpy().copy() for name, param in model.named_parameters()}
-    first, second = ({name: np.zeros_like(array) for name, array in params.items()} for _ in range(2))
-    optimizer, clipped = AdamW(model, settings), 0
-    for t, grads in enumerate(gradients(12), start=1):
-        rate, norm = take_step(optimizer, grads)
-        expected_norm = math.sqrt(sum((grad**2).sum() for grad in grads.values()))
-        expected_rate = settings.rate(t - 1)
-        shrink = min(1.0, clip / (expected_norm + 1e-6)) if clip else 1.0
-        clipped += shrink < 1
-        for name, param in params.items():
-            grad = shrink * grads[name]
-            first[name] = 0.8 * first[name] + 0.2 * grad
-            second[name] = 0.95 * second[name] + 0.05 * grad**2
-            if param.ndim == 2:
-                param *= 1 - expected_rate * 0.2
-            root = np.sqrt(second[name] / (1 - 0.95**t))
-            param -= expected_rate * first[name] / (1 - 0.8**t) / (root + 1e-8)
-        assert (rate, norm) == (expected_rate, pytest.approx(expected_norm, rel=1e-14))
-        for name, param in model.named_parameters():
-            assert np.abs(param.detach().numpy() - params[name]).max() < 1e-14, (t, name)
-    assert clipped == (8 if clip else 0)
-    for moments, expected in zip(optimizer.moments(), (first, second), strict=True):
-        assert moments.keys() == expected.keys()
-        assert all(np.abs(moments[name].numpy() - expected[name]).max() < 1e-14 for name in expected)
-
-
-def test_restored_moments_go_on_bit_for_bit():
-    whole, grads = Pair(), gradients(10)
-    optimizer = AdamW(whole, SETTINGS)
-    assert optimizer.moments() == ({}, {})
-    for step in range(4):
-        take_step(optimizer, grads[step])
-    part = Pair()
-    part.load_state_dict(whole.state_dict())
-    resumed = AdamW(part, SETTINGS, steps_taken=4)
-    resumed.restore(*optimizer.moments())
-    for step in range(4, 10):
-        assert take_step(optimizer, grads[step]) == take_step(resumed, grads[step])
-    assert resumed.steps_taken == optimizer.steps_taken == 10
-    for name, param in whole.named_parameters():
-        assert torch.equal(param, part.get_parameter(name)), name
-
-
-@pytest.mark.parametrize("clip", [2.5, 0.0])
-@pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_no_step_is_taken_by_a_gradient_that_is_not_finite(clip, wrong):
-    model, grads = Pair(), gradients(2)
-    optimizer = AdamW(model, AdamWSettings(**{**SETTINGS.__dict__, "clip": clip}))
-    take_step(optimizer, grads[0])
-    before = {name: param.detach().clone() for name, param in model.named_parameters()}
-    grads[1]["c"][0, 1] = wrong
-    rate, norm = take_step(optimizer, grads[1])
-    assert (rate, optimizer.steps_taken) == (SETTINGS.rate(1), 1)
-    assert not math.isfinite(norm)
-    for name, param in model.named_parameters():
-        assert torch.equal(param, before[name]), name
-
-
-def rates(steps, **changes):
-    settings = {"learning_rate": 1.0, "min_learning_rate": 0.1, "warmup": 3, "decay": 9, **changes}
-    return [pytest.approx(AdamWSettings(**settings).rate(step), rel=1e-15) for step in steps]
-
-
-def test_the_learning_rate_climbs_falls_and_rests():
-    assert rates([0, 1, 2, 3]) == [0.25, 0.5, 0.75, 1.0]
-    assert rates([4, 5, 6, 7, 8]) == [0.1 + 0.45 * (1 + math.cos(math.pi * k / 6)) for k in (1, 2, 3, 4, 5)]
-    assert rates([9, 10, 10**9]) == [0.1, 0.1, 0.1]
-    assert rates([0, 3, 6], warmup=0, decay=6) == [1.0, 0.55, 0.1]
-    assert rates([0, 1, 2, 3], warmup=2, decay=2) == [1 / 3, 2 / 3, 0.1, 0.1]
-    assert rates([0, 1, 2, 3, 4], warmup=4, decay=2) == [0.2, 0.4, 0.6, 0.8, 0.1]
-    assert rates([0, 1], warmup=0, decay=1) == [1.0, 0.1]
-    assert rates([0, 3, 20], min_learning_rate=1.0, warmup=0) == [1.0, 1.0, 1.0]

@@ -29,7 +29,7 @@ def comparison(*, live: bool = True) -> Comparison:
         Check("control_net-a", "float64", "sides", "torch", "flux", "outputs/prediction", 1e-15, 1e-10),
         Check("control_net-a", "float64", "oracle", "torch", "oracle", "grads/K", 2e-15, 1e-10),
         Check("control_net-a", "float64", "manual", "torch by hand", "torch", "grads/b", 3e-15, 1e-10),
-        Check("control_net-a", "float64", "steps", "torch", "flux", "params_after/K", 4e-13, 1e-8),
+        Check("control_net-a", "float64", "steps", "torch", "flux", "steps/descent/params_after/K", 4e-13, 1e-8),
         Check("mlp-b", "float32", "oracle", "torch", "oracle", "grads/w", 5e-6, 1e-4),
     ]
     if live:

@@ -54,13 +54,15 @@ function part(tree, name)
     return tree
 end
 
-"The arrays of a model or of its gradient by name, in the file's order."
-named_arrays(model, config, tree) = [name => part(tree, name) for (name, _) in MODELS[model].params(config)]
+"The trained arrays of a model, or their gradients, by name, in the file's order."
+named_arrays(model, config, tree) =
+    [name => part(tree, name) for (name, spec) in MODELS[model].params(config) if spec.trained]
 
-"The same, as the file has them."
-function to_file_arrays(model, config, tree)
-    return [name => to_file(spec, Array(part(tree, name))) for (name, spec) in MODELS[model].params(config)]
-end
+"The arrays of a model or of its gradient as the file has them, those that `wanted(spec)` says."
+to_file_arrays(model, config, tree, wanted=_ -> true) = [
+    name => to_file(spec, Array(part(tree, name))) for
+    (name, spec) in MODELS[model].params(config) if wanted(spec)
+]
 
 "The only array of a case's group as the model wants it, and its name."
 function only_array(specs, arrays, T)
@@ -84,26 +86,31 @@ training steps are computed on the CPU on every device.
 function evaluate(model, config, groups; dtype="float64", device="cpu", steps=0)
     T, on_device = choose_dtype(dtype), choose_device(device)
     spec, calculation = MODELS[model], CALCULATIONS[model]
-    m = build(model, config, groups["params"], T)
+    fresh() = build(model, config, groups["params"], T)
     input, x = only_array(spec.inputs(config), groups["inputs"], T)
     _, c = only_array(spec.targets(config), groups["targets"], T)
     output = first(only(spec.outputs(config)))
 
-    here = automatic_gradient(on_device((m, x, c))...)
+    m, x_there, c_there = on_device((fresh(), x, c))
+    here = automatic_gradient(m, x_there, c_there)
     result = Dict{String,Array}("loss" => fill(T(here.loss)), "outputs/$output" => Array(here.output))
+    for (name, array) in to_file_arrays(model, config, m, spec -> !spec.trained)
+        result["statistics/$name"] = copy(array)
+    end
     function add_gradients!(of, suffix)
-        for (name, grad) in to_file_arrays(model, config, of.grads)
+        for (name, grad) in to_file_arrays(model, config, of.grads, spec -> spec.trained)
             result["grads$suffix/$name"] = copy(grad)
         end
         of.grads_input === nothing || (result["grads_inputs$suffix/$input"] = Array(of.grads_input))
     end
     add_gradients!(here, "")
-    spec.manual_gradient && add_gradients!(calculation.by_hand(m, x, c), "_manual")
+    spec.manual_gradient && add_gradients!(calculation.by_hand(fresh(), x, c), "_manual")
 
-    if steps > 0
-        result["losses"] = T.(calculation.steps!(m, x, c, steps))
-        for (name, param) in to_file_arrays(model, config, m)
-            result["params_after/$name"] = param
+    for (name, take!) in (steps > 0 ? calculation.steps : ())
+        trained = fresh()
+        result["steps/$name/losses"] = T.(take!(trained, x, c, steps))
+        for (param, array) in to_file_arrays(model, config, trained)
+            result["steps/$name/params_after/$param"] = copy(array)
         end
     end
     return result
@@ -121,34 +128,45 @@ function step_or_fail!(descent, number)
     return taken
 end
 
-"Steps of AdamW with the settings `COMPARED`; returns the loss before each."
-function adamw_steps!(m, x, c, steps)
-    optimizer = AdamW(named_arrays("gpt", m.config, m), COMPARED)
-    return map(1:steps) do _
-        here = automatic_gradient(m, x, c)
-        step!(optimizer, last.(named_arrays("gpt", m.config, here.grads)))
-        here.loss
+"Steps of an optimizer with its settings in `COMPARED`, on the model called `model`; they return the loss before each."
+function optimizer_steps(model, name)
+    return function take_steps!(m, x, c, steps)
+        optimizer = Optimizer(named_arrays(model, m.config, m), COMPARED[name])
+        return map(1:steps) do _
+            here = automatic_gradient(m, x, c)
+            step!(optimizer, last.(named_arrays(model, m.config, here.grads)))
+            here.loss
+        end
     end
 end
 
 """
-    Calculation(build, steps!, by_hand)
+    Calculation(build, steps, by_hand)
 
-How one model is computed: its constructor, its training steps, its hand-derived gradient where it has one.
+How one model is computed: its constructor, its ways to train by name, its hand-derived gradient where it has one.
 """
 struct Calculation
     build::Any
-    steps!::Function
+    steps::Vector{Pair{String,Function}}
     by_hand::Union{Function,Nothing}
 end
+
+by_optimizers(model, names...) =
+    Pair{String,Function}[name => optimizer_steps(model, name) for name in names]
 
 const CALCULATIONS = Dict(
     "control_net" => Calculation(
         ControlNet,
-        descent_steps!,
+        ["descent" => descent_steps!],
         (m, x, c) -> costate_gradient!(Costate(m, x), m, x, c),
     ),
-    "gpt" => Calculation(GPT, adamw_steps!, nothing),
+    "gpt" => Calculation(GPT, by_optimizers("gpt", "adamw"), nothing),
+    "mlp" => Calculation(
+        MultilayerPerceptron,
+        by_optimizers("mlp", "gradient-descent", "sgd", "adam", "adamw"),
+        backpropagation,
+    ),
+    "resnet" => Calculation(ResNet, by_optimizers("resnet", "sgd", "adamw"), nothing),
 )
 
 """

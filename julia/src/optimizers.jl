@@ -1,4 +1,4 @@
-# AdamW with the schedule, clipping and decay of `schedule.jl`.
+# The optimizers, with the schedule, clipping and decay of `schedule.jl`.
 # The same file on the Python side is `python/twingrad/optimizers.py`.
 
 using LinearAlgebra: norm
@@ -8,24 +8,45 @@ using Optimisers: Optimisers
 const CLIP_EPS = 1e-6
 
 """
-    AdamW(params, settings; steps_taken=0)
+    TorchMomentum(eta, rho, lambda)
 
-Optimisers' AdamW on `params`, name => array, with the schedule, the clipping and the decay of `settings`.
+PyTorch's gradient descent with momentum: v <- ρ v + (∇ + λ w), w <- w - η v. Optimisers' own Momentum has η inside v, which is another
+rule as soon as η changes.
 """
-mutable struct AdamW{P,S}
-    const settings::AdamWSettings
+struct TorchMomentum <: Optimisers.AbstractRule
+    eta::Float64
+    rho::Float64
+    lambda::Float64
+end
+Optimisers.init(::TorchMomentum, x::AbstractArray) = zero(x)
+function Optimisers.apply!(rule::TorchMomentum, v, x::AbstractArray{T}, dx) where {T}
+    η, ρ, λ = T(rule.eta), T(rule.rho), T(rule.lambda)
+    @. v = ρ * v + (dx + λ * x)
+    return v, η .* v
+end
+
+rule(settings::AdamWSettings, decay) = Optimisers.AdamW(
+    settings.learning_rate, (settings.beta1, settings.beta2), decay, settings.eps,
+)
+rule(settings::SGDSettings, decay) = TorchMomentum(settings.learning_rate, settings.momentum, decay)
+
+"""
+    Optimizer(params, settings; steps_taken=0)
+
+One of Optimisers' rules on `params`, name => array, with the schedule, the clipping and the decay of `settings`.
+"""
+mutable struct Optimizer{O<:Schedule,P,S}
+    const settings::O
     const params::P
     const states::S
     steps_taken::Int
 end
 
-function AdamW(params, settings::AdamWSettings; steps_taken=0)
+function Optimizer(params, settings::Schedule; steps_taken=0)
     states = map(params) do (_, param)
-        decay = ndims(param) >= 2 ? settings.weight_decay : 0.0
-        betas = (settings.beta1, settings.beta2)
-        Optimisers.setup(Optimisers.AdamW(settings.learning_rate, betas, decay, settings.eps), param)
+        Optimisers.setup(rule(settings, ndims(param) >= 2 ? settings.weight_decay : 0.0), param)
     end
-    return AdamW(settings, params, states, steps_taken)
+    return Optimizer(settings, params, states, steps_taken)
 end
 
 """
@@ -34,7 +55,7 @@ end
 Take a step by `grads`, in the order of the parameters, where they are finite; returns the learning rate and their joint norm
 before clipping.
 """
-function step!(optimizer::AdamW, grads)
+function step!(optimizer::Optimizer, grads)
     settings = optimizer.settings
     η, total = rate(settings, optimizer.steps_taken), norm(map(norm, grads))
     isfinite(total) || return η, total
@@ -50,17 +71,23 @@ end
 """
     moments(optimizer)
 
-The running means of the gradients and of their squares, each in the order of the parameters.
+The first and the second moment of the gradients, each in the order of the parameters; nothing where there is none.
 """
-moments(optimizer::AdamW) =
+moments(optimizer::Optimizer{AdamWSettings}) =
     [state.state[1] for state in optimizer.states], [state.state[2] for state in optimizer.states]
+moments(optimizer::Optimizer{SGDSettings}) = [state.state for state in optimizer.states], nothing
 
 "Go on from the moments of an earlier run after `steps_taken` steps."
-function restore!(optimizer::AdamW, first, second)
+function restore!(optimizer::Optimizer{AdamWSettings}, first, second)
     for (state, m, v) in zip(optimizer.states, first, second)
         powers = eltype(m).((optimizer.settings.beta1, optimizer.settings.beta2))
         # As the rule has them: multiplied step by step, so that the last bit is the same.
         β = foldl((β, _) -> β .* powers, 1:optimizer.steps_taken; init=powers)
         state.state = (m, v, β)
+    end
+end
+function restore!(optimizer::Optimizer{SGDSettings}, first, _)
+    for (state, v) in zip(optimizer.states, first)
+        state.state = v
     end
 end

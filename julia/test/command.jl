@@ -17,7 +17,7 @@ end
         @test command("run", "--case", file, "--out", out, "--steps", "2")[1] == 0
         result = read_file(out, "twingrad-result")
         @test result.arrays["grads/K"] ≈ read_case(file).oracle["grads/K"] rtol = 1e-12
-        @test length(result.arrays["losses"]) == 2
+        @test length(result.arrays["steps/descent/losses"]) == 2
         @test result.attributes["side"] == "flux"
     end
 end

@@ -1,7 +1,7 @@
 using Test
 using TwinGrad
 using TwinGrad: Result, case_files, compare_array, compare_arrays, compare_case, evaluate, passed,
-    read_bounds, relative_error
+    read_bounds, relative_error, stem
 
 @test relative_error([3.0, 4.0, 1.0], [3.0, 4.0, 0.0]) ≈ 1 / 5
 @test relative_error([0.0, -2.0], zeros(2)) == 2
@@ -32,6 +32,9 @@ bounds = read_bounds()
 agreeing = compare_case(case, [result("flux", arrays), result("torch", arrays)], bounds)
 @test all(passed, agreeing)
 @test Set(check.kind for check in agreeing) == Set(["oracle", "manual", "sides", "steps"])
+params_after = ["steps/descent/params_after/$name" for name in ("K", "b", "W", "mu", "dt")]
+@test Set(check.array for check in agreeing if check.kind == "steps") ==
+      Set(["steps/descent/losses"; params_after])
 
 @testset "a change of any array is caught" begin
     for path in keys(arrays)
@@ -41,4 +44,15 @@ agreeing = compare_case(case, [result("flux", arrays), result("torch", arrays)],
         delete!(changed, path)
         @test !all(passed, compare_case(case, [result("flux", changed), result("torch", arrays)], bounds))
     end
+end
+
+@testset "running statistics are held against the oracle and the other side" begin
+    case = read_case(only(filter(file -> stem(file) == "resnet-20-train-small", case_files())))
+    result(side, arrays) = Result(case.name, case.digest, side, "float64", "cpu", Dict(), "", "", arrays)
+    changed, path = deepcopy(case.oracle), "statistics/layer2.1.bn2.running_var"
+    @test all(passed, compare_case(case, [result("flux", changed), result("torch", case.oracle)], bounds))
+    changed[path][2] *= 1 + 1e-9
+    failed =
+        filter(!passed, compare_case(case, [result("flux", changed), result("torch", case.oracle)], bounds))
+    @test [(check.kind, check.array) for check in failed] == [("oracle", path), ("sides", path)]
 end

@@ -19,7 +19,9 @@ from .errors import InputError, SideError, one_of
 from .evaluation import Evaluation
 from .models.control_net import ControlNet
 from .models.gpt import GPT
-from .optimizers import AdamW
+from .models.mlp import MultilayerPerceptron, backpropagation
+from .models.resnet import ResNet
+from .optimizers import make_optimizer
 from .schedule import COMPARED
 from .specs import MODELS as SPECS
 from .specs import Array, Arrays, ModelConfig
@@ -68,6 +70,9 @@ def autograd_gradient(model: Any, inputs: Mapping[str, Tensor], targets: Mapping
     return Evaluation(loss.detach(), output.detach(), grads, grads_inputs)
 
 
+Steps = Callable[[Any, Mapping[str, Tensor], Mapping[str, Tensor], int], list[float]]
+
+
 def descent_steps(model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], steps: int) -> list[float]:
     """Steps of the adaptive descent; returns the loss before each."""
     descent = Descent(model, autograd_gradient, inputs, targets, trained_params(model))
@@ -80,30 +85,40 @@ def descent_steps(model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str
     return losses
 
 
-def adamw_steps(model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], steps: int) -> list[float]:
-    """Steps of AdamW with the settings `COMPARED`; returns the loss before each."""
-    optimizer, losses = AdamW(model, COMPARED), []
-    for _ in range(steps):
-        here = autograd_gradient(model, inputs, targets)
-        for name, param in model.named_parameters():
-            param.grad = here.grads[name]
-        optimizer.step()
-        losses.append(float(here.loss))
-    return losses
+def optimizer_steps(name: str) -> Steps:
+    """Steps of the optimizer called `name` with its settings in `COMPARED`; they return the loss before each."""
+
+    def take(model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], steps: int) -> list[float]:
+        optimizer, losses = make_optimizer(model, COMPARED[name]), []
+        for _ in range(steps):
+            here = autograd_gradient(model, inputs, targets)
+            for param_name, param in model.named_parameters():
+                param.grad = here.grads[param_name]
+            optimizer.step()
+            losses.append(float(here.loss))
+        return losses
+
+    return take
+
+
+def _optimizers(*names: str) -> dict[str, Steps]:
+    return {name: optimizer_steps(name) for name in names}
 
 
 @dataclass(frozen=True)
 class Calculation:
-    """How one model is computed: its module, its training steps, its hand-derived gradient where it has one."""
+    """How one model is computed: its module, its ways to train, its hand-derived gradient where it has one."""
 
     model: Callable[[Any, Mapping[str, Tensor]], nn.Module]
-    steps: Callable[[Any, Mapping[str, Tensor], Mapping[str, Tensor], int], list[float]]
+    steps: Mapping[str, Steps]
     by_hand: Callable[[Any, Mapping[str, Tensor], Mapping[str, Tensor]], Evaluation] | None = None
 
 
 MODELS = {
-    "control_net": Calculation(ControlNet, descent_steps, costate_gradient),
-    "gpt": Calculation(GPT, adamw_steps),
+    "control_net": Calculation(ControlNet, {"descent": descent_steps}, costate_gradient),
+    "gpt": Calculation(GPT, _optimizers("adamw")),
+    "mlp": Calculation(MultilayerPerceptron, _optimizers("gradient-descent", "sgd", "adam", "adamw"), backpropagation),
+    "resnet": Calculation(ResNet, _optimizers("sgd", "adamw")),
 }
 
 
@@ -130,19 +145,25 @@ def evaluate(
         The datasets of a result file (FORMAT.md): path without leading slash -> array.
     """
     kind, where = choose_dtype(dtype), choose_device(device)
-    params, inputs, targets = (to_tensors(groups[name], kind, where) for name in ("params", "inputs", "targets"))
+    inputs, targets = (to_tensors(groups[name], kind, where) for name in ("inputs", "targets"))
     calculation = MODELS[model_name]
-    model = calculation.model(config, params)
     (output,) = SPECS[model_name].outputs(config)
 
+    def fresh() -> nn.Module:
+        return calculation.model(config, to_tensors(groups["params"], kind, where))
+
+    model = fresh()
     here = autograd_gradient(model, inputs, targets)
     result = {"loss": to_array(here.loss), f"outputs/{output}": to_array(here.output)} | _gradients(here, "")
+    result |= {f"statistics/{name}": to_array(buffer) for name, buffer in model.named_buffers()}
     if calculation.by_hand is not None:
-        result |= _gradients(calculation.by_hand(model, inputs, targets), "_manual")
-    if steps:
-        losses = calculation.steps(model, inputs, targets, steps)
-        result["losses"] = np.array(losses, dtype=result["loss"].dtype)
-        result |= {f"params_after/{name}": to_array(param) for name, param in model.named_parameters()}
+        result |= _gradients(calculation.by_hand(fresh(), inputs, targets), "_manual")
+    for name, take in calculation.steps.items() if steps else ():
+        model = fresh()
+        losses = take(model, inputs, targets, steps)
+        result[f"steps/{name}/losses"] = np.array(losses, dtype=result["loss"].dtype)
+        for param, array in model.state_dict().items():
+            result[f"steps/{name}/params_after/{param}"] = to_array(array)
     return result
 
 
@@ -153,10 +174,19 @@ def _gradients(of: Evaluation, suffix: str) -> Arrays:
     }
 
 
-def loss(model_name: str, config: ModelConfig, groups: Mapping[str, Arrays]) -> float:
-    """The loss of a case in float64 on the CPU; what finite differences are taken of."""
-    kind, where = torch.float64, torch.device("cpu")
-    params, inputs, targets = (to_tensors(groups[name], kind, where) for name in ("params", "inputs", "targets"))
-    model: Any = MODELS[model_name].model(config, params)
-    with torch.no_grad():
-        return float(model.loss(model(**inputs), **targets))
+def loss_function(model_name: str, config: ModelConfig) -> Callable[[Mapping[str, Arrays]], float]:
+    """The loss of a case's arrays in float64 on the CPU; what finite differences are taken of."""
+    kind, where, model = torch.float64, torch.device("cpu"), None
+
+    @torch.no_grad()
+    def loss(groups: Mapping[str, Arrays]) -> float:
+        nonlocal model
+        params, inputs, targets = (to_tensors(groups[name], kind, where) for name in ("params", "inputs", "targets"))
+        if model is None:
+            model = MODELS[model_name].model(config, params)
+        else:
+            model.load_state_dict(params)
+        module: Any = model
+        return float(module.loss(module(**inputs), **targets))
+
+    return loss

@@ -1,4 +1,4 @@
-"""AdamW with the schedule, clipping and decay of `schedule.py`.
+"""The optimizers, with the schedule, clipping and decay of `schedule.py`.
 
 The same file on the Julia side is `julia/src/optimizers.jl`.
 """
@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from .schedule import AdamWSettings
+from .schedule import AdamWSettings, Schedule, SGDSettings
 
 
-class AdamW:
-    """torch's AdamW on all parameters of a model, with the schedule, the clipping and the decay of `settings`."""
+class Optimizer:
+    """One of torch's optimizers on all parameters of a model, with the schedule, clipping and decay of `settings`."""
 
-    def __init__(self, model: nn.Module, settings: AdamWSettings, steps_taken: int = 0) -> None:
+    MOMENTS: ClassVar[tuple[str, ...]]
+    """torch's names of what the optimizer remembers: the first moment of the gradients, the second if it has one."""
+
+    def __init__(self, model: nn.Module, settings: Schedule, steps_taken: int = 0) -> None:
         self.settings, self.steps_taken = settings, steps_taken
         self.params = dict(model.named_parameters())
         matrices = [param for param in self.params.values() if param.ndim >= 2]
         others = [param for param in self.params.values() if param.ndim < 2]
-        self.inner = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=settings.learning_rate,
-            betas=(settings.beta1, settings.beta2),
-            eps=settings.eps,
-            fused=True,
-        )
+        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.inner = self._inner([group for group in groups if group["params"]])
+
+    def _inner(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        raise NotImplementedError
 
     def step(self) -> tuple[float, float]:
         """Take a step by the parameters' `.grad` where they are finite; returns learning rate and their joint norm."""
@@ -44,16 +45,46 @@ class AdamW:
         return rate, norm
 
     def moments(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The running means of the gradients and of their squares, by parameter; empty before the first step."""
+        """The first and the second moment by parameter; empty before the first step, or where there is none."""
         states = {name: self.inner.state[param] for name, param in self.params.items() if param in self.inner.state}
-        first, second = ({name: state[key] for name, state in states.items()} for key in ("exp_avg", "exp_avg_sq"))
-        return first, second
+        found: list[dict[str, Tensor]] = [{}, {}]
+        for place, key in enumerate(self.MOMENTS):
+            found[place] = {name: state[key] for name, state in states.items() if state.get(key) is not None}
+        return found[0], found[1]
 
     def restore(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
         """Go on from the moments of an earlier run after `steps_taken` steps; they are copied."""
         for name, param in self.params.items():
-            state = {"exp_avg": like(param, first[name]), "exp_avg_sq": like(param, second[name])}
+            moments = zip(self.MOMENTS, (first, second), strict=False)
+            state = {key: like(param, values[name]) for key, values in moments if values}
             self.inner.state[param] = state | {"step": torch.tensor(float(self.steps_taken), device=param.device)}
+
+
+class AdamW(Optimizer):
+    """torch's AdamW."""
+
+    MOMENTS = ("exp_avg", "exp_avg_sq")
+    settings: AdamWSettings
+
+    def _inner(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        betas = (self.settings.beta1, self.settings.beta2)
+        return torch.optim.AdamW(groups, self.settings.learning_rate, betas, self.settings.eps, fused=True)
+
+
+class SGD(Optimizer):
+    """torch's SGD with momentum; gradient descent where the momentum is 0."""
+
+    MOMENTS = ("momentum_buffer",)
+    settings: SGDSettings
+
+    def _inner(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(groups, self.settings.learning_rate, self.settings.momentum)
+
+
+def make_optimizer(model: nn.Module, settings: Schedule, steps_taken: int = 0) -> Optimizer:
+    """The optimizer that the settings are of."""
+    kind = SGD if isinstance(settings, SGDSettings) else AdamW
+    return kind(model, settings, steps_taken)
 
 
 def whole(tensor: Any) -> Tensor:

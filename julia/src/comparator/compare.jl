@@ -4,7 +4,7 @@
 using LinearAlgebra: norm
 using Printf: @sprintf
 
-const IN_STEPS = r"^(losses$|params_after/)"
+const IN_STEPS = r"^steps/"
 const BY_HAND = r"^(grads|grads_inputs)_manual/"
 const PLAIN_GRADIENT = r"^(grads|grads_inputs)/"
 

@@ -66,17 +66,16 @@ function read_case(file)
     return Case(file, name, model, config, groups, isempty(oracle) ? nothing : oracle, computed)
 end
 
-"The entries of `/oracle`: loss, outputs, and gradients by parameters and floating-point inputs."
+"The entries of `/oracle`: loss, outputs, statistics, gradients by parameters and floating-point inputs."
 function oracle_specs(spec, config)
     plain(array) = ArraySpec(Float64, array.dims)
+    params, inputs = spec.params(config), spec.inputs(config)
     return [
         "loss" => ArraySpec(Float64, ())
         ["outputs/$name" => plain(array) for (name, array) in spec.outputs(config)]
-        ["grads/$name" => plain(array) for (name, array) in spec.params(config)]
-        [
-            "grads_inputs/$name" => plain(array) for
-            (name, array) in spec.inputs(config) if array.type == Float64
-        ]
+        ["grads/$name" => plain(array) for (name, array) in params if array.trained]
+        ["statistics/$name" => array for (name, array) in params if !array.trained]
+        ["grads_inputs/$name" => plain(array) for (name, array) in inputs if array.type == Float64]
     ]
 end
 

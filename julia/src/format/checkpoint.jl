@@ -7,14 +7,19 @@ const CHECKPOINT_COVERED =
 const CHECKPOINT_GROUPS = ("params", "first_moment", "second_moment", "history")
 const CHECKPOINT_STATUSES = ("running", "complete", "imported")
 const PER_STEP = ("loss", "learning_rate", "gradient_norm", "seconds")
-const PER_EVALUATION = ("evaluated", "loss_train", "loss_validation")
+"What the history holds of each evaluation, for a GPT and for the other models."
+const PER_EVALUATION = Dict(
+    "gpt" => ("evaluated", "loss_train", "loss_validation"),
+    "classifier" => ("evaluated", "loss_train", "loss_test", "accuracy_train", "accuracy_test"),
+)
 
 """
     Checkpoint
 
 A checkpoint. `arrays` holds, as the file has them, `params/...` in Float32 or Float64, `first_moment/...` and
-`second_moment/...` (AdamW's, absent where no training goes on from here) and `history/...` as FORMAT.md lists them.
-`data` says what the model's arrays mean to people (for `gpt`: its tokenizer), `settings` what determines the training.
+`second_moment/...` (the optimizer's, of the trained ones, absent where no training goes on from here or where the optimizer
+has none) and `history/...` as FORMAT.md lists them. `data` says what the model's arrays mean to people (for `gpt`: its
+tokenizer, for classifiers: their images), `settings` what determines the training.
 """
 struct Checkpoint
     model::String
@@ -43,6 +48,12 @@ function without_moments(checkpoint::Checkpoint)
     fields = (getfield(checkpoint, name) for name in fieldnames(Checkpoint) if name != :arrays)
     return Checkpoint(fields..., arrays)
 end
+
+"The names of what the history of this model holds of each evaluation."
+per_evaluation(model) = get(PER_EVALUATION, model, PER_EVALUATION["classifier"])
+
+"The trained arrays of a model, in the file's order."
+trained_specs(model, config) = filter(pair -> last(pair).trained, MODELS[model].params(config))
 
 "Write a checkpoint atomically."
 function write_checkpoint(file, checkpoint::Checkpoint)
@@ -95,16 +106,18 @@ function check_checkpoint(file, checkpoint)
         found in values ||
             throw(InputError("$file, attribute $name"; expected=one_of(values), found=repr(found)))
     end
-    specs = MODELS[checkpoint.model].params(checkpoint.config)
-    moments = any(name -> !isempty(group(checkpoint, name)), ("first_moment", "second_moment"))
-    for name in ("params", "first_moment", "second_moment")
-        name == "params" || moments || continue
+    for (name, specs) in needed_arrays(checkpoint)
         arrays = group(checkpoint, name)
+        isempty(arrays) &&
+            !isempty(specs) &&
+            throw(InputError("$file, /$name"; expected="the model's arrays", found="nothing"))
+        isempty(arrays) && continue
         check_arrays(specs, arrays, "$file, /$name", Dict{String,Int}(); floating=DTYPES[checkpoint.dtype])
     end
     history = group(checkpoint, "history")
     isempty(history) && return
-    expected, found = sort!([PER_STEP..., PER_EVALUATION...]), sort!(collect(keys(history)))
+    names = per_evaluation(checkpoint.model)
+    expected, found = sort!([PER_STEP..., names...]), sort!(collect(keys(history)))
     expected == found ||
         throw(InputError("$file, /history"; expected=join(expected, ", "), found=join(found, ", ")))
     for (name, array) in history
@@ -127,6 +140,22 @@ function check_checkpoint(file, checkpoint)
     end
 end
 
+"The arrays that each group must hold; a group for which there are none may be missing."
+function needed_arrays(checkpoint)
+    has(name) = !isempty(group(checkpoint, name))
+    trained = trained_specs(checkpoint.model, checkpoint.config)
+    moments_if(needed) = needed ? trained : empty(trained)
+    return (
+        "params" => MODELS[checkpoint.model].params(checkpoint.config),
+        "first_moment" => moments_if(has("first_moment") || has("second_moment")),
+        "second_moment" =>
+            moments_if(has("second_moment") || has("first_moment") && has_two_moments(checkpoint)),
+    )
+end
+
+"Whether the training was one by an optimizer with two moments."
+has_two_moments(checkpoint) = get(checkpoint.settings, "optimizer", "adamw") in ("adam", "adamw")
+
 """
     find_checkpoint(place, side, which="best")
 
@@ -148,6 +177,6 @@ function find_checkpoint(place, side, which="best")
     isempty(found) || throw(
         InputError(place; expected="one checkpoint", found=join(found, ", "), hint="Name one of them."),
     )
-    hint = "'train gpt --out DIR' writes DIR/SIDE/best.h5 and DIR/SIDE/last.h5."
+    hint = "'train' writes DIR/SIDE/last.h5 and, for a GPT, DIR/SIDE/best.h5."
     throw(InputError(place; expected="a checkpoint or a folder with one", found="none", hint))
 end

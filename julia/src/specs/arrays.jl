@@ -2,26 +2,38 @@
 # The same file on the Python side is `python/twingrad/specs/arrays.py`. Shapes are the file's, that is, Python's.
 
 """
-    ArraySpec(type, dims; linear=false, ids=false, check=nothing)
+    ArraySpec(type, dims; linear=false, ids=false, trained=true, check=nothing)
 
 One array of a model. `dims` holds numbers and the letters of sizes that the arrays share. `linear` marks the weight of a
-linear map, `ids` integers that count from 0 in the file (`axes.jl` says what becomes of both); `check` returns
-`(expected, found)` where the values are wrong, else nothing.
+linear map, `ids` integers that count from 0 in the file (`axes.jl` says what becomes of both), `trained` parameters with a
+gradient, which running statistics have not; `check` returns `(expected, found)` where the values are wrong, else nothing.
 """
 struct ArraySpec
     type::DataType
     dims::Tuple
     linear::Bool
     ids::Bool
+    trained::Bool
     check::Function
 end
-ArraySpec(type, dims; linear=false, ids=false, check=_ -> nothing) = ArraySpec(type, dims, linear, ids, check)
+ArraySpec(type, dims; linear=false, ids=false, trained=true, check=_ -> nothing) =
+    ArraySpec(type, dims, linear, ids, trained, check)
 
 "Floating-point numbers of any finite value."
 numbers(dims...) = ArraySpec(Float64, dims)
 
 "The weight (out, in) of a linear map."
 linear_weight(dims...) = ArraySpec(Float64, dims; linear=true)
+
+"A running statistic that the forward pass changes; `positive` for a variance."
+function statistic(dims...; positive=false)
+    function check(array)
+        wrong = positive ? findfirst(<(0), array) : nothing
+        return wrong === nothing ? nothing :
+               ("numbers >= 0", "$(array[wrong]) at index $(file_index(array, wrong))")
+    end
+    return ArraySpec(Float64, dims; trained=false, check)
+end
 
 "Integers 0 .. count - 1, as token or class ids are."
 function ids_below(count, dims...)

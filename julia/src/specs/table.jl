@@ -1,6 +1,6 @@
 # The table of models. The same file on the Python side is `python/twingrad/specs/table.py`.
 
-const MODELS = Dict(spec.name => spec for spec in (CONTROL_NET, GPT_SPEC))
+const MODELS = Dict(spec.name => spec for spec in (CONTROL_NET, GPT_SPEC, MLP_SPEC, RESNET_SPEC))
 
 "The model called `name`; an InputError names `where` if there is none."
 function model_spec(name, where)

@@ -15,7 +15,7 @@ from ..format import Case, Result
 from ..specs import Array, Arrays
 from .bounds import Bounds
 
-TRAINING_ARRAYS = ("losses", "params_after/")
+TRAINING_ARRAYS = "steps/"
 MANUAL = {"grads_manual/": "grads/", "grads_inputs_manual/": "grads_inputs/"}
 
 

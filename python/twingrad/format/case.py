@@ -90,12 +90,14 @@ class Case:
 
 
 def oracle_specs(spec: ModelSpec, config: ModelConfig) -> dict[str, ArraySpec]:
-    """The entries of `/oracle`: loss, outputs, and gradients by parameters and floating-point inputs."""
+    """The entries of `/oracle`: loss, outputs, statistics, gradients by parameters and floating-point inputs."""
+    params = spec.params(config)
     inputs = {name: array for name, array in spec.inputs(config).items() if array.dtype == "float64"}
     return {
         "loss": ArraySpec("float64", ()),
         **{f"outputs/{name}": array for name, array in spec.outputs(config).items()},
-        **{f"grads/{name}": ArraySpec("float64", array.dims) for name, array in spec.params(config).items()},
+        **{f"grads/{name}": ArraySpec("float64", array.dims) for name, array in params.items() if array.trained},
+        **{f"statistics/{name}": array for name, array in params.items() if not array.trained},
         **{f"grads_inputs/{name}": ArraySpec("float64", array.dims) for name, array in inputs.items()},
     }
 

@@ -25,16 +25,21 @@ COVERED = ("model", "config", "data", "side", "dtype", "versions", "created", "s
 GROUPS = ("params", "first_moment", "second_moment", "history")
 STATUSES = ("running", "complete", "imported")
 PER_STEP = ("loss", "learning_rate", "gradient_norm", "seconds")
-PER_EVALUATION = ("evaluated", "loss_train", "loss_validation")
+PER_EVALUATION = {
+    "gpt": ("evaluated", "loss_train", "loss_validation"),
+    "classifier": ("evaluated", "loss_train", "loss_test", "accuracy_train", "accuracy_test"),
+}
+"""What the history holds of each evaluation, for a GPT and for the other models."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint.
 
-    `params` are float32 or float64 with PyTorch's names and shapes; the moments are AdamW's, empty where no training
-    goes on from here; `history` holds the arrays that FORMAT.md lists, or nothing. `data` says what the model's arrays
-    mean to people (for `gpt`: {"tokenizer": ...}), `settings` what determines the training.
+    `params` are float32 or float64 with PyTorch's names and shapes; the moments are the optimizer's, of the trained
+    ones, empty where no training goes on from here, the second also where the optimizer has none; `history` holds the
+    arrays that FORMAT.md lists, or nothing. `data` says what the model's arrays mean to people (for `gpt`:
+    {"tokenizer": ...}, for classifiers {"images": ...}), `settings` what determines the training.
     """
 
     model: str
@@ -70,6 +75,11 @@ class Checkpoint:
         hdf5.write_sealed(path, FORMAT, values, arrays)
 
 
+def per_evaluation(model: str) -> tuple[str, ...]:
+    """The names of what the history of this model holds of each evaluation."""
+    return PER_EVALUATION.get(model, PER_EVALUATION["classifier"])
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read and check a checkpoint; raises InputError."""
     contents = hdf5.read_sealed(path, FORMAT, COVERED, GROUPS)
@@ -99,14 +109,21 @@ def _check(path: Path, checkpoint: Checkpoint) -> None:
     if checkpoint.iteration < 0:
         raise InputError(f"{path}, attribute iteration", expected="a number from 0 on", found=str(checkpoint.iteration))
     specs = checkpoint.spec.params(checkpoint.config)
-    for group in ("params", "first_moment", "second_moment"):
-        if arrays := getattr(checkpoint, group):
-            check_arrays(specs, arrays, f"{path}, /{group}", {}, checkpoint.dtype)
-        elif group == "params" or checkpoint.first_moment or checkpoint.second_moment:
+    trained = {name: spec for name, spec in specs.items() if spec.trained}
+    needed = {
+        "params": specs,
+        "first_moment": trained if checkpoint.first_moment or checkpoint.second_moment else {},
+        "second_moment": trained if checkpoint.second_moment or _has_second_moment(checkpoint) else {},
+    }
+    for group, wanted in needed.items():
+        arrays = getattr(checkpoint, group)
+        if wanted and not arrays:
             raise InputError(f"{path}, /{group}", expected="the model's arrays", found="nothing")
+        if arrays:
+            check_arrays(wanted, arrays, f"{path}, /{group}", {}, checkpoint.dtype)
     if not checkpoint.history:
         return
-    found, expected = set(checkpoint.history), {*PER_STEP, *PER_EVALUATION}
+    found, expected = set(checkpoint.history), {*PER_STEP, *per_evaluation(checkpoint.model)}
     if found != expected:
         where = f"{path}, /history"
         raise InputError(where, expected=", ".join(sorted(expected)), found=", ".join(sorted(found)))
@@ -118,6 +135,11 @@ def _check(path: Path, checkpoint: Checkpoint) -> None:
         length = checkpoint.iteration if name in PER_STEP else evaluations
         if array.shape != (length,):
             raise InputError(f"{path}, /history/{name}", expected=f"shape ({length},)", found=f"shape {array.shape}")
+
+
+def _has_second_moment(checkpoint: Checkpoint) -> bool:
+    """Whether a training goes on from here by an optimizer with two moments."""
+    return bool(checkpoint.first_moment) and checkpoint.settings.get("optimizer", "adamw") in ("adam", "adamw")
 
 
 def find_checkpoint(place: Path, side: str, which: str = "best") -> Path:
@@ -146,5 +168,5 @@ def find_checkpoint(place: Path, side: str, which: str = "best") -> Path:
     if found:
         listed = ", ".join(str(file) for file in found)
         raise InputError(str(place), expected="one checkpoint", found=f"{listed}", hint="Name one of them.")
-    hint = "'twingrad train gpt --out DIR' writes DIR/SIDE/best.h5 and DIR/SIDE/last.h5."
+    hint = "'twingrad train' writes DIR/SIDE/last.h5 and, for a GPT, DIR/SIDE/best.h5."
     raise InputError(str(place), expected="a checkpoint or a folder with one", found="none", hint=hint)

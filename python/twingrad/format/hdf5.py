@@ -175,7 +175,7 @@ def write(
     It is made in memory first: where the HDF5 library meets a full disk itself, Python crashes at its end.
     """
     memory = io.BytesIO()
-    with h5py.File(memory, "w") as file:
+    with h5py.File(memory, "w", libver=("v108", "v108")) as file:
         for name, value in attributes.items():
             file.attrs[name] = value
         for group, values in (group_attributes or {}).items():

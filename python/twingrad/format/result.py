@@ -18,13 +18,13 @@ COVERED = ("case", "case_digest", "side", "dtype", "device", "versions", "source
 RECORDED_COVERED = ("side", "dtype", "device", "versions", "source_digest", "created")
 GROUPS = (
     "loss",
-    "losses",
     "outputs",
     "grads",
     "grads_inputs",
     "grads_manual",
     "grads_inputs_manual",
-    "params_after",
+    "statistics",
+    "steps",
 )
 
 

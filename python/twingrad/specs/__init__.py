@@ -7,6 +7,8 @@ without loading a framework.
 from .arrays import Array, Arrays, ArraySpec, ModelConfig, ModelSpec, check_arrays
 from .control_net import ControlNetConfig
 from .gpt import GPTConfig
+from .mlp import MLPConfig
+from .resnet import ResNetConfig
 from .table import MODELS, make_config, model_spec, parse_config
 
 __all__ = [
@@ -16,8 +18,10 @@ __all__ = [
     "Arrays",
     "ControlNetConfig",
     "GPTConfig",
+    "MLPConfig",
     "ModelConfig",
     "ModelSpec",
+    "ResNetConfig",
     "check_arrays",
     "make_config",
     "model_spec",

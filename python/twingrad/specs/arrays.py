@@ -27,11 +27,26 @@ class ArraySpec:
     dims: tuple[int | str, ...]
     check: Callable[[Array], Wrong | None] | None = None
     """Returns what is wrong with the values, or None."""
+    trained: bool = True
+    """Whether a parameter has a gradient; running statistics have none."""
 
 
 def float64(*dims: int | str) -> ArraySpec:
     """Floating-point numbers of any finite value."""
     return ArraySpec("float64", dims)
+
+
+def statistic(*dims: int | str, positive: bool = False) -> ArraySpec:
+    """A running statistic that the forward pass changes; `positive` for a variance."""
+
+    def check(array: Array) -> Wrong | None:
+        wrong = np.argwhere(array < 0.0) if positive else np.empty((0, 1), np.int64)
+        if not wrong.size:
+            return None
+        index = tuple(int(i) for i in wrong[0])
+        return "numbers >= 0", f"{array[index]!r} at index {index}"
+
+    return ArraySpec("float64", dims, check, trained=False)
 
 
 def ids_below(count: int, *dims: int | str) -> ArraySpec:

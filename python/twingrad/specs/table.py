@@ -10,8 +10,10 @@ from ..validation import validate
 from .arrays import ModelConfig, ModelSpec
 from .control_net import CONTROL_NET
 from .gpt import GPT
+from .mlp import MLP
+from .resnet import RESNET
 
-MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in (CONTROL_NET, GPT)}
+MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in (CONTROL_NET, GPT, MLP, RESNET)}
 
 
 def model_spec(name: str, where: str) -> ModelSpec:
