@@ -13,6 +13,7 @@ import pytest
 from twingrad.errors import InputError
 from twingrad.fixtures.control_net import ControlNetRecipe
 from twingrad.fixtures.gpt import GPTRecipe
+from twingrad.fixtures.resnet import ResNetRecipe
 from twingrad.format import Checkpoint, find_checkpoint, hdf5, read_checkpoint
 from twingrad.format.checkpoint import COVERED, PER_EVALUATION, PER_STEP
 
@@ -24,7 +25,7 @@ def checkpoint(dtype="float32", steps=STEPS, **changes):
     """A checkpoint of a small GPT with all that one can hold."""
     params = {name: array.astype(dtype) for name, array in CASE.groups["params"].items()}
     history = {name: np.linspace(2.0, 1.0, steps) for name in PER_STEP}
-    history |= {name: np.linspace(2.0, 1.5, EVALUATIONS if steps else 0) for name in PER_EVALUATION}
+    history |= {name: np.linspace(2.0, 1.5, EVALUATIONS if steps else 0) for name in PER_EVALUATION["gpt"]}
     history["evaluated"] = np.array([0, 2] if steps else [], np.int64)
     fields = {
         "model": "gpt",
@@ -96,9 +97,45 @@ def test_what_is_written_is_read(made, tmp_path):
 def test_a_checkpoint_of_a_control_network(tmp_path):
     case = ControlNetRecipe("odenet", "kutta3", "donut2d", "small", layers=2, samples=3).make(seed=1)
     params = {name: array.astype(np.float32) for name, array in case.groups["params"].items()}
-    made = checkpoint(model="control_net", config=case.config, params=params).without_moments()
+    made = checkpoint(model="control_net", config=case.config, params=params, history={}).without_moments()
     made.write(tmp_path / "x.h5")
     assert_equal(read_checkpoint(tmp_path / "x.h5"), made)
+
+
+def classifier(**changes):
+    """A checkpoint of a small ResNet, trained by an optimizer with one moment."""
+    case = ResNetRecipe("test", images=2).make(seed=4)
+    params = {name: array.astype("float32") for name, array in case.groups["params"].items()}
+    trained = {name: array for name, array in params.items() if "running_" not in name}
+    history = {name: np.linspace(2.0, 1.0, STEPS) for name in PER_STEP}
+    history |= {name: np.linspace(0.1, 0.9, EVALUATIONS) for name in PER_EVALUATION["classifier"]}
+    history["evaluated"] = np.array([0, 2])
+    own = {"model": "resnet", "config": case.config, "data": {"images": {"name": "digits"}}, "params": params}
+    own |= {"first_moment": trained, "second_moment": {}, "history": history, "settings": {"optimizer": "sgd"}}
+    return checkpoint(**{**own, **changes})
+
+
+def test_a_checkpoint_of_a_classifier(tmp_path):
+    """Its running statistics are parameters without moments, and its optimizer may have but one moment."""
+    made = classifier()
+    made.write(tmp_path / "x.h5")
+    assert_equal(read_checkpoint(tmp_path / "x.h5"), made)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"first_moment": classifier().params}, "/first_moment/bn1.running_mean: expected only "),
+        ({"params": classifier().first_moment}, "/params/bn1.running_mean: expected float64 array (2,), found no such"),
+        ({"settings": {"optimizer": "adam"}}, "/second_moment: expected the model's arrays, found nothing"),
+        ({"history": checkpoint().history}, "/history: expected accuracy_test, accuracy_train, evaluated, "),
+    ],
+)
+def test_a_classifier_with_other_arrays_is_refused(tmp_path, changes, says):
+    classifier(**changes).write(tmp_path / "x.h5")
+    with pytest.raises(InputError) as caught:
+        read_checkpoint(tmp_path / "x.h5")
+    assert says in str(caught.value)
 
 
 def test_without_moments_only_the_moments_are_gone():
@@ -200,7 +237,7 @@ DAMAGES = {
     "format": (attribute("format", "twingrad-case"), "attribute format: expected 'twingrad-checkpoint', found 'twingrad-case'"),
     "version": (attribute("format_version", 2), "attribute format_version: expected 1, found 2"),
     "version text": (attribute("format_version", "1"), "attribute format_version: expected an integer, found '1'"),
-    "model": (attribute("model", "gtp"), "attribute model: expected one of control_net, gpt, found 'gtp'"),
+    "model": (attribute("model", "gtp"), "attribute model: expected one of control_net, gpt, mlp, resnet, found 'gtp'"),
     "other model": (attribute("model", "control_net"), "attribute config, network: expected this entry, found nothing"),
     "side": (attribute("side", "jax"), "attribute side: expected one of torch, flux, found 'jax'"),
     "dtype": (attribute("dtype", "float16"), "attribute dtype: expected one of float32, float64, found 'float16'"),
@@ -359,7 +396,7 @@ def test_no_checkpoint_or_several_are_one_clear_error(tmp_path):
     for place in (tmp_path, tmp_path / "torch", tmp_path / "none", tmp_path / "x.h5" / "y"):
         with pytest.raises(InputError) as caught:
             find_checkpoint(place, "torch")
-        hint = "'twingrad train gpt --out DIR' writes DIR/SIDE/best.h5 and DIR/SIDE/last.h5."
+        hint = "'twingrad train' writes DIR/SIDE/last.h5 and, for a GPT, DIR/SIDE/best.h5."
         assert str(caught.value) == f"{place}: expected a checkpoint or a folder with one, found none. {hint}"
     (tmp_path / "torch" / "last.h5").touch()
     (tmp_path / "best.h5").touch()

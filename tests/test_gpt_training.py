@@ -16,6 +16,7 @@ from twingrad.fixtures.control_net import ControlNetRecipe
 from twingrad.format import Checkpoint, read_checkpoint
 from twingrad.specs import MODELS, GPTConfig
 from twingrad.training import gpt as training
+from twingrad.training import run
 from twingrad.training.settings import gpt_settings
 
 WORDS = ("the ", "cat ", "sat ", "on ", "a ", "mat.\n", "Größe ")
@@ -66,8 +67,8 @@ def uninterrupted(tmp_path_factory):
 @pytest.fixture
 def always_save(monkeypatch):
     """Makes a training save and show its progress after every step."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-    monkeypatch.setattr(training, "PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(run, "PROGRESS_SECONDS", -1.0)
 
 
 def assert_equal(a, b):
@@ -215,7 +216,7 @@ def test_files_and_history_are_complete(train, tmp_path):
         **dict.fromkeys(("loss", "learning_rate", "gradient_norm", "seconds"), (8,)),
         **dict.fromkeys(("evaluated", "loss_train", "loss_validation"), (3,)),
     }
-    optimizer = gpt_settings(TINY).optimizer()
+    optimizer = gpt_settings(TINY).optimizer_settings()
     assert done.history["learning_rate"].tolist() == [optimizer.rate(step) for step in range(8)]
     assert np.all(done.history["seconds"] > 0)
     last = shown[-1]
@@ -229,7 +230,7 @@ def test_best_is_the_lowest_validation_loss_without_moments(train, tmp_path, mon
     # A loss for each part at each of the evaluations: the training part's is not what counts.
     losses = iter([value for k, loss in enumerate(validation) for value in (1.0 - k, loss)])
     monkeypatch.setattr(training, "mean_loss", lambda *_, **__: next(losses))
-    monkeypatch.setattr(training, "PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(run, "PROGRESS_SECONDS", -1.0)
     best, file = [], tmp_path / "a" / "torch" / "best.h5"
 
     def look(state):
@@ -367,7 +368,7 @@ def test_a_disk_without_space_is_one_error(train, tmp_path, monkeypatch):
 def other_model(saved):
     case = ControlNetRecipe("odenet", "kutta3", "donut2d", "small", layers=2, samples=3).make(seed=1)
     params = {name: array.astype(np.float32) for name, array in case.groups["params"].items()}
-    alone = dataclasses.replace(saved, model="control_net", config=case.config, params=params)
+    alone = dataclasses.replace(saved, model="control_net", config=case.config, params=params, history={})
     return alone.without_moments()
 
 

@@ -363,7 +363,7 @@ def test_checkpoints_that_are_none(command, trained, tmp_path, name):
     def said(place):
         return one_line(command(name, "--checkpoint", place, *text))
 
-    hint = "'twingrad train gpt --out DIR' writes DIR/SIDE/best.h5 and DIR/SIDE/last.h5."
+    hint = "'twingrad train' writes DIR/SIDE/last.h5 and, for a GPT, DIR/SIDE/best.h5."
     for place in (tmp_path, tmp_path / "none"):
         assert said(place) == f"{place}: expected a checkpoint or a folder with one, found none. {hint}"
     file.write_bytes(good.read_bytes()[:-100])

@@ -21,6 +21,8 @@ from twingrad.errors import InputError
 from twingrad.optimizers import whole
 from twingrad.training import distributed, gpt
 from twingrad.training.distributed import team
+from twingrad.training.gpt import TextTask
+from twingrad.training.run import Run
 from twingrad.training.settings import gpt_settings
 
 SHAPE = {"layers": 2, "heads": 2, "width": 8, "context": 6, "batch": 4, "accumulation": 2, "iterations": 6}
@@ -33,10 +35,11 @@ STEPS = 5
 def steps(together, text, out, **changes):
     """Gradients after one step, and parameters, moments and losses after `STEPS`; by the engine of the training."""
     settings = gpt_settings({**SETTINGS, **changes})
-    run = gpt._Run(settings, open_corpus(text, "char", out), out, {"test": 1}, together, "cpu", compiled=False)
+    task = TextTask(settings, open_corpus(text, "char", out))
+    run = Run(task, out, {"test": 1}, together, "cpu", compiled=False)
     arrays = {}
     for step in range(STEPS):
-        run._step(False, False)
+        run.step()
         if step == 0:
             arrays |= {f"grads/{name}": to_array(whole(param.grad)) for name, param in run.optimizer.params.items()}
     done = run.checkpoint()

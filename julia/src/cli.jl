@@ -2,6 +2,7 @@
 
 using ArgParse: ArgParse, @add_arg_table!, ArgParseSettings, parse_args
 using ProgressMeter: Progress, finish!, update!
+using Statistics: median
 
 const AGREEMENT, DISAGREEMENT, BAD_INPUT = 0, 1, 2
 
@@ -27,7 +28,7 @@ function command_line()
         help = "continue a text by a trained GPT"
         action = :command
         "evaluate"
-        help = "the loss of a trained GPT on the last tenth of a text"
+        help = "the loss of a trained GPT on the last tenth of a text, or of a classifier on all test images"
         action = :command
         "doctor"
         help = "say what computes here"
@@ -73,6 +74,12 @@ function command_line()
         "gpt"
         help = "train a mini-GPT on text"
         action = :command
+        "mlp"
+        help = "train a multilayer perceptron on images"
+        action = :command
+        "resnet"
+        help = "train a residual network on images"
+        action = :command
     end
     @add_arg_table! settings["train"]["control"] begin
         "--out"
@@ -90,41 +97,23 @@ function command_line()
         default = name == "freeze" ? "" : DEFAULT_SETTINGS[name]
         add_option!(settings["train"]["control"], name, typeof(default), default)
     end
+    add_training!(settings["train"]["gpt"], "gpt", GPT_SETTINGS, GPT_DEFAULTS)
     @add_arg_table! settings["train"]["gpt"] begin
         "--text"
         help = "the text file"
         required = true
-        "--out"
-        help = "folder for flux/last.h5, flux/best.h5 and the tokens"
-        required = true
-        "--side"
-        help = "flux"
-        default = "flux"
-        "--preset"
-        help = "cpu or gpu: what the options below start from"
-        default = "cpu"
-        "--until"
-        help = "stop after this many steps; go on later"
-        arg_type = Int
-        "--device"
-        help = "cpu or cuda"
-        default = "cpu"
     end
-    presets = [name => preset("gpt", name) for name in ("cpu", "gpu")]
-    for name in sort!(first.(GPT_SETTINGS))
-        if haskey(GPT_DEFAULTS, name)
-            known = GPT_DEFAULTS[name]
-            help = "default: $known"
-        else
-            known = last(first(presets))[name]
-            help = join(("$preset: $(values[name])" for (preset, values) in presets), ", ")
+    for model in sort!(collect(keys(CLASSIFIER_SETTINGS)))
+        add_training!(settings["train"][model], model, CLASSIFIER_SETTINGS[model], CLASSIFIER_DEFAULTS)
+        @add_arg_table! settings["train"][model] begin
+            "--data"
+            help = "folder with files of MNIST, Fashion-MNIST or CIFAR-10; default: TwinGrad's own digits"
         end
-        add_option!(settings["train"]["gpt"], name, typeof(known), nothing; help)
     end
     for verb in ("generate", "evaluate")
         @add_arg_table! settings[verb] begin
             "--checkpoint"
-            help = "a checkpoint, or a folder of 'train gpt'"
+            help = "a checkpoint, or a folder of 'train'"
             required = true
             "--side"
             help = "flux"
@@ -142,8 +131,9 @@ function command_line()
     end
     @add_arg_table! settings["evaluate"] begin
         "--text"
-        help = "the text file"
-        required = true
+        help = "the text for a GPT; its last tenth counts"
+        "--data"
+        help = "folder with images for a classifier; default: TwinGrad's own digits"
     end
     @add_arg_table! settings["generate"] begin
         "--prompt"
@@ -168,6 +158,40 @@ function command_line()
     end
     return settings
 end
+
+"The options of `train MODEL`: those of all models, and one for each setting in `known`, which presets or `defaults` hold."
+function add_training!(settings, model, known, defaults)
+    @add_arg_table! settings begin
+        "--out"
+        help = "folder for flux/last.h5 and what is made of the data"
+        required = true
+        "--side"
+        help = "flux"
+        default = "flux"
+        "--preset"
+        help = "$(join(sort!(collect(keys(presets(model)))), " or ")): what the options below start from"
+        default = "cpu"
+        "--until"
+        help = "stop after this many steps; go on later"
+        arg_type = Int
+        "--device"
+        help = "cpu or cuda"
+        default = "cpu"
+    end
+    start = sort!(collect(presets(model)); by=first)
+    for name in sort!(first.(known))
+        value = get(defaults, name, get(last(first(start)), name, nothing))
+        help =
+            haskey(defaults, name) ? "default: $value" :
+            join(("$preset: $(option_text(values[name]))" for (preset, values) in start), ", ")
+        type = value isa AbstractVector ? String : typeof(value)
+        add_option!(settings, name, type, nothing; help)
+    end
+end
+
+"A setting as its option takes it: numbers of units with hyphens between."
+option_text(value) = string(value)
+option_text(sizes::AbstractVector) = join(sizes, "-")
 
 "An option for the setting `name` of a training."
 function add_option!(settings, name, type, default; help="a setting of the training")
@@ -291,7 +315,8 @@ function main_train(options)
     model = options["%COMMAND%"]
     model == "control" && return main_train_control(options["control"])
     model == "gpt" && return main_train_gpt(options["gpt"])
-    throw(InputError("train"; expected="one of control, gpt", found="nothing"))
+    haskey(CLASSIFIER_SETTINGS, model) && return main_train_classifier(model, options[model])
+    throw(InputError("train"; expected="one of control, gpt, mlp, resnet", found="nothing"))
 end
 
 function main_train_control(given)
@@ -321,29 +346,12 @@ end
 
 function main_train_gpt(given)
     only_flux(given)
-    chosen = Dict{String,Any}()
-    for (name, _) in GPT_SETTINGS
-        value = given[replace(name, "_" => "-")]
-        value === nothing || (chosen[name] = value)
+    settings = gpt_settings(chosen_settings("gpt", GPT_SETTINGS, given))
+    tokens = joint_batch(settings) * settings["context"]
+    trained, line = show_training(given, settings, "tokens" => tokens) do options
+        train_gpt(settings, given["text"], given["out"]; options...)
     end
-    settings = gpt_settings(merge(preset("gpt", given["preset"]), chosen))
-    last = something(given["until"], settings["iterations"])
-    bar = Progress(last; desc="flux ", output=stderr, enabled=isa(stderr, Base.TTY))
-    function show_state(state)
-        values = [(Symbol(replace(name, "_" => " ")), state[name]) for name in sort!(collect(keys(state)))]
-        update!(bar, state["iteration"]; showvalues=values)
-    end
-    place = (given["text"], given["out"])
-    device = given["device"]
-    trained = train_gpt(settings, place...; versions=versions(), progress=show_state, until=last, device)
-    finish!(bar)
     history = group(trained, "history")
-    file = joinpath(given["out"], "flux", "last.h5")
-    line = "$file: $(trained.status) after $(trained.iteration) iterations"
-    if !isempty(history["seconds"])
-        tokens = settings["batch"] * settings["accumulation"] * settings["context"]
-        line *= @sprintf(", %.0f tokens/s", tokens / median(history["seconds"]))
-    end
     if !isempty(history["evaluated"])
         losses = history["loss_validation"]
         line *= @sprintf(
@@ -355,14 +363,72 @@ function main_train_gpt(given)
     return AGREEMENT
 end
 
+function main_train_classifier(model, given)
+    only_flux(given)
+    chosen = chosen_settings(model, CLASSIFIER_SETTINGS[model], given)
+    get(chosen, "hidden", nothing) isa String && (chosen["hidden"] = parse_hidden(chosen["hidden"]))
+    settings = classifier_settings(model, chosen)
+    trained, line = show_training(given, settings, "images" => joint_batch(settings)) do options
+        train_classifier(model, settings, given["data"], given["out"]; options...)
+    end
+    history = group(trained, "history")
+    if !isempty(history["evaluated"])
+        names = ("loss_train", "loss_test", "accuracy_train", "accuracy_test")
+        line *= @sprintf(
+            ", loss %.4f (test %.4f), accuracy %.4f (test %.4f)",
+            (history[name][end] for name in names)...
+        )
+    end
+    println(line)
+    return AGREEMENT
+end
+
+"The settings that a preset and the given options make."
+function chosen_settings(model, known, given)
+    chosen = preset(model, given["preset"])
+    for (name, _) in known
+        value = given[replace(name, "_" => "-")]
+        value === nothing || (chosen[name] = value)
+    end
+    return chosen
+end
+
+function parse_hidden(text)
+    parts = isempty(text) ? String[] : split(text, '-')
+    all(part -> occursin(r"^[0-9]{1,9}\z", part), parts) && return parse.(Int, parts)
+    throw(InputError("--hidden"; expected="numbers with hyphens between, as 16-16", found=repr(text)))
+end
+
+"""
+    show_training(train, given, settings, units)
+
+Call `train` with the options that all trainings take, and show its progress; returns the last checkpoint and the start
+of a line on it. `units` are what a step takes, name => number.
+"""
+function show_training(train, given, settings, units)
+    steps = something(given["until"], settings["iterations"])
+    bar = Progress(steps; desc="flux ", output=stderr, enabled=isa(stderr, Base.TTY))
+    function show_state(state)
+        values = [(Symbol(replace(name, "_" => " ")), state[name]) for name in sort!(collect(keys(state)))]
+        update!(bar, state["iteration"]; showvalues=values)
+    end
+    trained = train((; versions=versions(), progress=show_state, until=steps, device=given["device"]))
+    finish!(bar)
+    file = joinpath(given["out"], "flux", "last.h5")
+    line = "$file: $(trained.status) after $(trained.iteration) iterations"
+    seconds = group(trained, "history")["seconds"]
+    isempty(seconds) || (line *= @sprintf(", %.0f %s/s", last(units) / median(seconds), first(units)))
+    return trained, line
+end
+
 checkpoint_file(given) = find_checkpoint(given["checkpoint"], "flux", given["last"] ? "last" : "best")
 
 function main_generate(given)
     only_flux(given)
     file = checkpoint_file(given)
     saved = read_checkpoint(file)
-    tokenizer, model =
-        checkpoint_tokenizer(saved, file), load_gpt(saved, file, given["dtype"], given["device"])
+    model, tokenizer =
+        load_gpt(saved, file, given["dtype"], given["device"]), checkpoint_tokenizer(saved, file)
     prompt, waiting = encode(tokenizer, given["prompt"]), Int[]
     print(given["prompt"])
     function show_token(token)
@@ -381,9 +447,27 @@ end
 function main_evaluate(given)
     only_flux(given)
     file = checkpoint_file(given)
+    is_gpt = read_checkpoint(file).model == "gpt"
+    is_gpt &&
+        given["text"] === nothing &&
+        throw(InputError("--text"; expected="a text for the GPT in $file", found="none"))
+    option, kind = is_gpt ? ("data", "a GPT") : ("text", "a classifier")
+    given[option] === nothing ||
+        throw(InputError("--$option"; expected="nothing: $file holds $kind", found=repr(given[option])))
     mktempdir() do folder
-        value = evaluate_checkpoint(file, given["text"], folder, given["dtype"], given["device"])
-        println("$file: flux, validation loss $value")
+        println(
+            "$file: flux, ",
+            is_gpt ? evaluated_gpt(file, folder, given) : classified(file, folder, given),
+        )
     end
     return AGREEMENT
+end
+
+evaluated_gpt(file, folder, given) =
+    "validation loss $(evaluate_checkpoint(file, given["text"], folder, given["dtype"], given["device"]))"
+
+function classified(file, folder, given)
+    found = evaluate_classifier(file, given["data"], folder, given["dtype"], given["device"])
+    rate = @sprintf("%.4f", accuracy(found))
+    return "test loss $(found.loss), accuracy $rate of $(length(found.labels)) images"
 end

@@ -55,6 +55,45 @@ function use_gpt(folder)
     end
 end
 
+"Gradients, a training with its files and a classification: all that the classifiers of images need."
+function use_classifiers(folder)
+    for model in ("mlp", "resnet"), dtype in ("float64", "float32")
+        config, shape = TINY_CLASSIFIERS[model]
+        groups = Dict{String,Dict{String,Array}}(
+            "params" =>
+                Dict(name => ones(reverse(spec.dims)) for (name, spec) in MODELS[model].params(config)),
+            "inputs" => Dict(first(only(MODELS[model].inputs(config))) => ones(shape)),
+            "targets" => Dict("labels" => [0, 1]),
+        )
+        evaluate(model, config, groups; dtype, steps=dtype == "float64" ? 1 : 0)
+    end
+    images = joinpath(folder, "images")
+    write_tiny_images(mkpath(images))
+    tiny = Dict("batch" => 1, "iterations" => 2, "evaluation_images" => 1, "width" => 1, "hidden" => [2])
+    for (model, known) in CLASSIFIER_SETTINGS
+        own = filter(pair -> first(pair) in first.(known), tiny)
+        out = joinpath(folder, model)
+        settings = merge(preset(model, "cpu"), own)
+        place = Dict{String,Any}("data" => images, "model" => model, "settings" => settings, "out" => out)
+        ask("train-classifier", place)
+        file = joinpath(out, "flux", "last.h5")
+        saved = Dict("checkpoint" => file, "data" => images, "folder" => folder)
+        ask("classify", merge(saved, Dict("dtype" => "float32", "device" => "cpu")))
+    end
+end
+
+const TINY_CLASSIFIERS = Dict(
+    "mlp" => (MLPConfig([2, 2, 2], "sigmoid", "cross-entropy"), (2, 2)),
+    "resnet" => (ResNetConfig(; variant="resnet20", in_channels=1, classes=2, width=1), (4, 4, 1, 2)),
+)
+
+"Two images of zeros as MNIST has them."
+function write_tiny_images(folder)
+    header(sizes...) = reinterpret(UInt8, hton.(UInt32[IDX_BYTES+length(sizes), sizes...]))
+    write(joinpath(folder, IDX_TRAIN[1]), [header(2, 28, 28); zeros(UInt8, 2 * 28^2)])
+    write(joinpath(folder, IDX_TRAIN[2]), [header(2); zeros(UInt8, 2)])
+end
+
 "The answer to a request, there and back as the worker has it."
 function ask(verb, arguments)
     request = JSON.parse(JSON.json(Dict("id" => 1, "verb" => verb, "arguments" => arguments)))
@@ -68,6 +107,8 @@ end
     @compile_workload begin
         use_control_net(folder)
         use_gpt(folder)
+        use_classifiers(folder)
+        precompile(main, (Vector{String},))
     end
     rm(folder; recursive=true)
 end

@@ -43,13 +43,41 @@ end
 
 "Train a GPT with `settings` on the file `text`; `out` is the folder. Options: until, device."
 function answer_train_gpt(arguments, progress)
+    settings, options = gpt_settings(arguments["settings"]), training_options(arguments)
+    done = train_gpt(settings, arguments["text"], arguments["out"]; versions=versions(), progress, options...)
+    return Dict("iteration" => done.iteration, "status" => done.status)
+end
+
+"The options of a training that its settings do not hold."
+function training_options(arguments)
     get(arguments, "compiled", false) &&
         throw(InputError("compile"; expected="side torch", found="side flux, which Julia compiles anyway"))
-    settings = gpt_settings(arguments["settings"])
-    until, device = get(arguments, "until", nothing), get(arguments, "device", "cpu")
-    done =
-        train_gpt(settings, arguments["text"], arguments["out"]; versions=versions(), progress, until, device)
+    return (; until=get(arguments, "until", nothing), device=get(arguments, "device", "cpu"))
+end
+
+"""
+Train the classifier `model` with `settings` on the images in `data`, null for the digits; `out` is the folder.
+
+Options: until, device.
+"""
+function answer_train_classifier(arguments, progress)
+    model, options = arguments["model"], training_options(arguments)
+    settings, place = classifier_settings(model, arguments["settings"]), (arguments["data"], arguments["out"])
+    done = train_classifier(model, settings, place...; versions=versions(), progress, options...)
     return Dict("iteration" => done.iteration, "status" => done.status)
+end
+
+"Classify the test images in `data` with the model in file `checkpoint`; `folder` is for the images file."
+function answer_classify(arguments, progress)
+    names = ("checkpoint", "data", "folder", "dtype", "device")
+    found = evaluate_classifier((arguments[name] for name in names)...)
+    return Dict(
+        "loss" => found.loss,
+        "accuracy" => accuracy(found),
+        "labels" => found.labels .- 1,
+        "predictions" => found.predictions .- 1,
+        "confidences" => found.confidences,
+    )
 end
 
 "The loss of the GPT in file `checkpoint` on the last tenth of the file `text`; `folder` is for its tokens."
@@ -68,12 +96,44 @@ function answer_generate(arguments, progress)
     return Dict("tokens" => generate(model, prompt, count; temperature, top_k, seed, on_token))
 end
 
+"""
+Attack the classifier in file `checkpoint` by FGSM with each of `epsilons`, on its test data (see `answer_classify`).
+
+`count` is how many of them, 0 for all; `examples` are the samples whose gradients' signs are wanted.
+"""
+function answer_attack(arguments, progress)
+    files = (arguments[name] for name in ("checkpoint", "data", "folder", "epsilons"))
+    names = (:count, :dtype, :device, :examples)
+    found = attack(files...; progress, (name => arguments[String(name)] for name in names)...)
+    return Dict(
+        "kind" => found.kind,
+        "vanished" => found.vanished,
+        "labels" => found.labels .- 1,
+        "predictions" => collect.(eachcol(found.predictions .- 1)),
+        "confidences" => collect.(eachcol(found.confidences)),
+        "correct" => correct(found),
+        "accuracies" => accuracies(found),
+        "signs" => collect.(eachcol(found.signs)),
+    )
+end
+
+"Solve the `flow` with every method on grids of `steps` per layer; the errors are in the file `out`."
+function answer_convergence(arguments, progress)
+    arrays = convergence(flow_of(arguments["flow"]), arguments["steps"]; progress)
+    write_convergence(arguments["out"], arrays, versions())
+    return Dict("reference_check" => arrays["reference/state_check"][])
+end
+
 const VERBS = Dict(
     "run" => answer_run,
     "train-control" => answer_train_control,
     "train-gpt" => answer_train_gpt,
+    "train-classifier" => answer_train_classifier,
+    "classify" => answer_classify,
     "evaluate" => answer_evaluate,
     "generate" => answer_generate,
+    "attack" => answer_attack,
+    "convergence" => answer_convergence,
 )
 
 "The reply to one request: \"result\" => ... or \"error\" => ..."

@@ -3,13 +3,10 @@ using Random: Xoshiro
 using Test
 using TwinGrad
 using TwinGrad:
-    AdamW, AdamWSettings, ByteTokenizer, CharTokenizer, Memory, advance, attend, causal_attention, choose,
-    cross_entropy,
-    evaluate_checkpoint, find_checkpoint, gelu, generate, gpt_params, gpt_settings, group, initial_params,
-    layer_norm,
-    mean_loss, moments, named_arrays, open_corpus, preset, rate, read_checkpoint, restore!, settings_dict,
-    step!,
-    train_gpt, write_checkpoint
+    CharTokenizer, Memory, advance, causal_attention, choose, cross_entropy, evaluate_checkpoint,
+    find_checkpoint,
+    gelu, generate, gpt_params, gpt_settings, group, initial_params, layer_norm, main, open_corpus, preset,
+    read_checkpoint, train_gpt, write_checkpoint
 using Zygote: Zygote
 
 draw = Xoshiro(1)
@@ -125,42 +122,6 @@ end
     @test choose(scores, 1.0, 1, 0.7) == 3  # two are the likeliest one
 end
 
-@testset "AdamW against its formulas" begin
-    settings = AdamWSettings(;
-        learning_rate=0.1, min_learning_rate=0.01, warmup=2, decay=6, weight_decay=0.3, clip=1.5, eps=1e-3,
-    )
-    @test [rate(settings, step) for step in 0:7] ≈
-          [0.1 / 3, 0.2 / 3, 0.1, 0.055 + 0.045 * cosd(45), 0.055, 0.055 - 0.045 * cosd(45), 0.01, 0.01]
-    params = ["W" => randn(draw, 2, 3), "b" => randn(draw, 4)]
-    expected = [copy(array) for (_, array) in params]
-    optimizer = AdamW(params, settings)
-    m, v = [zero.(expected) for _ in 1:2]
-    for t in 1:8
-        grads = [randn(draw, size(array)) for array in expected]
-        total = sqrt(sum(sum(abs2, g) for g in grads))
-        η, found = step!(optimizer, grads)
-        @test η == rate(settings, t - 1) && found ≈ total
-        for i in 1:2
-            g = grads[i] .* min(1, 1.5 / (total + 1e-6))
-            i == 1 && (expected[i] .*= 1 - η * 0.3)
-            m[i] = 0.9 .* m[i] .+ 0.1 .* g
-            v[i] = 0.95 .* v[i] .+ 0.05 .* g .^ 2
-            expected[i] .-= η .* (m[i] ./ (1 - 0.9^t)) ./ (sqrt.(v[i] ./ (1 - 0.95^t)) .+ 1e-3)
-        end
-        @test last(params[1]) ≈ expected[1] rtol = 1e-13
-        @test last(params[2]) ≈ expected[2] rtol = 1e-13
-    end
-    again = AdamW(["W" => copy(last(params[1])), "b" => copy(last(params[2]))], settings; steps_taken=8)
-    restore!(again, map(array -> copy.(array), moments(optimizer))...)
-    grads = [randn(draw, 2, 3), randn(draw, 4)]
-    step!(optimizer, copy.(grads))
-    step!(again, copy.(grads))
-    @test last.(again.params) == last.(optimizer.params)
-    before = deepcopy(last.(optimizer.params))
-    step!(optimizer, [fill(NaN, 2, 3), zeros(4)])
-    @test last.(optimizer.params) == before && optimizer.steps_taken == 9
-end
-
 text = join(("$n + $n = $(2n)\n" for n in 1:300))
 small_settings(; changes...) = gpt_settings(
     merge(
@@ -244,6 +205,33 @@ end
         @test_throws "Flux has no bfloat16 on the CPU" small_settings(; dtype="bfloat16")
         @test_throws "preset: expected one of cpu, gpu" preset("gpt", "tpu")
         @test_throws "expected a checkpoint or a folder with one, found none" find_checkpoint(folder, "flux")
+    end
+end
+
+@testset "commands" begin
+    told(arguments...) =
+        mktempdir() do folder
+            out, err = joinpath(folder, "out"), joinpath(folder, "err")
+            status = redirect_stdio(() -> main(collect(String, arguments)); stdout=out, stderr=err)
+            return status, read(out, String) * read(err, String)
+        end
+    in_folder() do folder, file
+        tiny = ("layers" => 1, "heads" => 1, "width" => 4, "context" => 4, "batch" => 1, "iterations" => 2)
+        options = Iterators.flatten(("--$name", "$value") for (name, value) in tiny)
+        status, line = told("train", "gpt", "--out", folder, "--text", file, "--dtype", "float64", options...)
+        @test status == 0
+        @test occursin(
+            r"complete after 2 iterations, \d+ tokens/s, loss [\d.]+ \(validation [\d.]+; best",
+            line,
+        )
+        evaluation = ("evaluate", "--checkpoint", folder, "--last", "--dtype", "float64")
+        saved = joinpath(folder, "flux", "last.h5")
+        loss = evaluate_checkpoint(saved, file, folder, "float64")
+        @test told(evaluation..., "--text", file) == (0, "$saved: flux, validation loss $loss\n")
+        @test told(evaluation...) ==
+              (2, "twingrad: --text: expected a text for the GPT in $saved, found none\n")
+        @test told(evaluation..., "--text", file, "--data", folder)[2] ==
+              "twingrad: --data: expected nothing: $saved holds a GPT, found $(repr(folder))\n"
     end
 end
 

@@ -7,7 +7,22 @@ using TwinGrad: TwinGrad
     @testset "package" begin
         Aqua.test_all(TwinGrad)
     end
-    for part in ("random_numbers", "text", "control", "gpt", "format", "comparator", "training", "command")
+    for part in (
+        "random_numbers",
+        "text",
+        "images",
+        "control",
+        "optimizers",
+        "gpt",
+        "classifier",
+        "adversarial",
+        "models",
+        "format",
+        "comparator",
+        "training",
+        "experiments",
+        "command",
+    )
         @testset "$part" begin
             include("$part.jl")
         end

@@ -18,15 +18,16 @@ from typing import Any
 import h5py
 import torch
 
-from . import generation
+from . import adversarial, generation
 from .engine import evaluate
 from .errors import InputError
+from .experiments import convergence
 from .format import Result, read_case, read_checkpoint
 from .format.result import now
 from .sides.table import side, source_digest
 from .sides.worker_process import PROTOCOL
-from .training import control, gpt
-from .training.settings import control_settings, gpt_settings
+from .training import classifier, control, gpt
+from .training.settings import classifier_settings, control_settings, gpt_settings
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -90,6 +91,31 @@ def train_gpt(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any
     return {"iteration": done.iteration, "status": done.status}
 
 
+def train_classifier(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """Train the classifier `model` with `settings` on the images in `data`, null for the digits; `out` is the folder.
+
+    Options: until, device, compiled.
+    """
+    model = arguments["model"]
+    settings = classifier_settings(model, arguments["settings"])
+    options = {name: arguments[name] for name in ("until", "device", "compiled") if name in arguments}
+    place = _place(arguments), Path(arguments["out"])
+    done = classifier.train_classifier(model, settings, *place, versions(), progress, **options)
+    return {"iteration": done.iteration, "status": done.status}
+
+
+def classify(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """Classify the test images in `data` with the model in file `checkpoint`; `folder` is for the images file."""
+    files = Path(arguments["checkpoint"]), _place(arguments), Path(arguments["folder"])
+    found = classifier.evaluate_classifier(*files, arguments["dtype"], arguments["device"])
+    lists = {name: getattr(found, name).tolist() for name in ("labels", "predictions", "confidences")}
+    return {"loss": found.loss, "accuracy": found.accuracy, **lists}
+
+
+def _place(arguments: Mapping[str, Any]) -> Path | None:
+    return None if arguments["data"] is None else Path(arguments["data"])
+
+
 def evaluate_text(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """The loss of the GPT in file `checkpoint` on the last tenth of the file `text`; `folder` is for its tokens."""
     checkpoint, text, folder = (Path(arguments[name]) for name in ("checkpoint", "text", "folder"))
@@ -107,12 +133,37 @@ def generate(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]
     return {"tokens": new}
 
 
+def attack(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """Attack the classifier in file `checkpoint` by FGSM with each of `epsilons`, on its test data (see `classify`).
+
+    `count` is how many of them, 0 for all; `examples` are the samples whose gradients' signs are wanted.
+    """
+    files = Path(arguments["checkpoint"]), _place(arguments), Path(arguments["folder"])
+    options = {name: arguments[name] for name in ("count", "dtype", "device", "examples")}
+    found = adversarial.attack(*files, arguments["epsilons"], progress=progress, **options)
+    names = ("labels", "predictions", "confidences", "correct", "accuracies", "signs")
+    lists = {name: getattr(found, name).tolist() for name in names}
+    return {"kind": found.kind, "vanished": found.vanished, **lists}
+
+
+def measure_convergence(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """Solve the `flow` with every method on grids of `steps` per layer; the errors are in the file `out`."""
+    flow = convergence.flow_of(arguments["flow"])
+    arrays = convergence.convergence(flow, arguments["steps"], progress)
+    convergence.write_convergence(Path(arguments["out"]), arrays, versions())
+    return {"reference_check": float(arrays["reference/state_check"])}
+
+
 VERBS: dict[str, Callable[[Mapping[str, Any], Progress], dict[str, Any]]] = {
     "run": run,
     "train-control": train_control,
     "train-gpt": train_gpt,
+    "train-classifier": train_classifier,
+    "classify": classify,
     "evaluate": evaluate_text,
     "generate": generate,
+    "attack": attack,
+    "convergence": measure_convergence,
 }
 
 

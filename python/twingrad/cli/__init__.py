@@ -1,6 +1,20 @@
 """The command `twingrad`; one file for each kind of command."""
 
-from . import compare, machine, report, text, train
+from . import attack, compare, evaluate, experiment, images, machine, models, report, text, train, train_images
 from .app import app, main
 
-__all__ = ["app", "compare", "machine", "main", "report", "text", "train"]
+__all__ = [
+    "app",
+    "attack",
+    "compare",
+    "evaluate",
+    "experiment",
+    "images",
+    "machine",
+    "main",
+    "models",
+    "report",
+    "text",
+    "train",
+    "train_images",
+]

@@ -22,9 +22,11 @@ app = typer.Typer(
 train_app = typer.Typer(help="Train a model on one side.", no_args_is_help=True, rich_markup_mode=None)
 data_app = typer.Typer(help="Get data to train on.", no_args_is_help=True, rich_markup_mode=None)
 import_app = typer.Typer(help="Take weights of other programs.", no_args_is_help=True, rich_markup_mode=None)
+experiment_app = typer.Typer(help="Experiments with both sides.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(train_app, name="train")
 app.add_typer(data_app, name="data")
 app.add_typer(import_app, name="import")
+app.add_typer(experiment_app, name="experiment")
 
 DISAGREEMENT, BAD_INPUT, INTERRUPTED = 1, 2, 130
 

@@ -1,4 +1,4 @@
-"""Text: data shakespeare, data python, generate, evaluate, import gpt2."""
+"""Text: data shakespeare, data python, generate, import gpt2."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from ..errors import InputError
 from ..files import make_folder
 from .app import Device, SideName, Threads, TimeLimit, app, console, data_app, import_app
+from .download import show_download
 
 if TYPE_CHECKING:
     from ..format import Checkpoint
 
 Folder = Annotated[Path, typer.Option(help="Folder for the file.")]
-CheckpointPlace = Annotated[Path, typer.Option(help="A checkpoint, or a folder of 'twingrad train gpt'.")]
+CheckpointPlace = Annotated[Path, typer.Option(help="A checkpoint, or a folder of 'twingrad train'.")]
 Last = Annotated[bool, typer.Option("--last", help="Take last.h5 instead of best.h5.")]
 DType = Annotated[str, typer.Option(help="float32 or float64.")]
 
@@ -27,12 +27,7 @@ def shakespeare(out: Folder = Path("data")) -> None:
     """Download tiny Shakespeare (1.1 MB) and check it."""
     from ..data.corpora import download_shakespeare
 
-    err = console(stderr=True)
-    columns = (TextColumn("tiny Shakespeare"), BarColumn(bar_width=20), DownloadColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("download", total=None)
-        file = download_shakespeare(out, lambda done, total: bar.update(task, completed=done, total=total))
-    console().print(f"{file}", soft_wrap=True)
+    show_download("tiny Shakespeare", lambda report: download_shakespeare(out, report))
 
 
 @data_app.command("python")
@@ -133,35 +128,6 @@ class _Ids:
 def _print(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-@app.command()
-def evaluate(
-    checkpoint: CheckpointPlace,
-    text: Annotated[Path, typer.Option(help="The text; its last tenth counts.")],
-    side: SideName = "torch",
-    last: Last = False,
-    dtype: DType = "float32",
-    device: Device = "cpu",
-    threads: Threads = 1,
-    time_limit: TimeLimit = 1800.0,
-) -> None:
-    """The loss of a trained GPT on the whole validation part of a text."""
-    import tempfile
-
-    from ..format import find_checkpoint
-    from ..sides import Worker
-    from ..sides import side as find_side
-
-    find_side(side)
-    file = find_checkpoint(checkpoint, side, "last" if last else "best")
-    arguments = {"checkpoint": str(file.resolve()), "text": str(text.resolve()), "dtype": dtype, "device": device}
-    with (
-        tempfile.TemporaryDirectory(prefix="twingrad-") as folder,
-        Worker(side, threads=threads, silence_seconds=time_limit) as worker,
-    ):
-        done = worker.request("evaluate", {**arguments, "folder": folder})
-    console().print(f"{file}: {side}, validation loss {done['loss']!r}", soft_wrap=True)
 
 
 @import_app.command("gpt2")

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError, safe_open
 
-from ..errors import InputError, one_of
+from ..errors import InputError
 from ..format import Checkpoint
 from ..models.gpt import LAYER_NORM_EPS
-from ..specs import Array, Arrays, GPTConfig, make_config, model_spec
+from ..specs import Arrays, GPTConfig, make_config, model_spec
 from ..specs.gpt import MLP_WIDTHS
 from ..validation import validate
 from .gpt2_tokenizer import read_gpt2_tokenizer
 from .json_file import read_json_object
+from .safetensors_file import Entry, check_names, open_entries
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PREFIX = "transformer."
@@ -29,7 +27,6 @@ TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "ml
 BUFFERS = ("attn.bias", "attn.masked_bias")
 """Of each block: the causal mask, which older files hold too."""
 HEAD = "lm_head.weight"
-DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 TO_CONVERT = (
     "Pickles are not read, for they can run any program; convert it where you trust it: python -c 'from transformers "
     'import AutoModelForCausalLM as M; M.from_pretrained("DIR").save_pretrained("NEW", safe_serialization=True)\''
@@ -62,39 +59,6 @@ class Index(BaseModel):
     """`model.safetensors.index.json`: which file holds which entry."""
 
     weight_map: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A tensor in an open safetensors file."""
-
-    file: Path
-    name: str
-    handle: Any
-
-    @property
-    def place(self) -> str:
-        """File and entry, for errors."""
-        return f"{self.file}, {self.name}"
-
-    def read(self, shape: tuple[int, ...], transposed: bool) -> Array:
-        """The tensor as a float32 array of `shape`, in its own memory; it lies transposed in the file where so said.
-
-        Raises InputError where it has another shape, no floating-point numbers, or numbers float32 cannot hold.
-        """
-        header = self.handle.get_slice(self.name)
-        expected, found = shape[::-1] if transposed else shape, tuple(header.get_shape())
-        if found != expected:
-            raise InputError(self.place, expected=f"shape {expected}", found=f"shape {found}")
-        if (dtype := header.get_dtype()) not in DTYPES:
-            raise InputError(self.place, expected=f"dtype {one_of(DTYPES)}", found=f"dtype {dtype}")
-        tensor = self.handle.get_tensor(self.name).to(torch.float32).numpy()
-        array = np.array(tensor.T if transposed else tensor, order="C")
-        if not np.isfinite(array).all():
-            index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            at = index[::-1] if transposed else index
-            raise InputError(self.place, expected="finite float32 numbers", found=f"{array[index]} at index {at}")
-        return array
 
 
 def read_gpt2(folder: Path) -> Checkpoint:
@@ -163,16 +127,11 @@ def _params(entries: dict[str, Entry], config: GPTConfig, folder: Path) -> Array
     transposed = {block + name for block in blocks for name in TRANSPOSED}
     buffers = {block + name for block in blocks for name in BUFFERS}
     needless = {HEAD} if config.tied else set()
-    for name, entry in entries.items():
-        if name not in shapes.keys() | buffers | needless:
-            raise InputError(entry.place, expected="only GPT-2's weights", found="an extra entry")
-    for name, shape in shapes.items():
-        if name not in entries:
-            hint = "config.json says that the head is not tied to wte.weight." if name == HEAD else ""
-            raise InputError(f"{folder}, {name}", expected=f"this entry, shape {shape}", found="nothing", hint=hint)
+    hints = {HEAD: "config.json says that the head is not tied to wte.weight."}
+    check_names(entries, shapes, buffers | needless, folder, "GPT-2's", hints)
     params = {name: entries[name].read(shape, name in transposed) for name, shape in shapes.items()}
     if config.tied and HEAD in entries:
-        head = entries[HEAD].read(shapes["wte.weight"], transposed=False)
+        head = entries[HEAD].read(shapes["wte.weight"])
         if not np.array_equal(head, params["wte.weight"]):
             expected = "the numbers of wte.weight, to which config.json ties the head"
             hint = 'If the head is one of its own, write "tie_word_embeddings": false into config.json.'
@@ -184,14 +143,12 @@ def _entries(folder: Path, opened: ExitStack) -> dict[str, Entry]:
     """All entries of a folder by their names without the prefix."""
     entries: dict[str, Entry] = {}
     for file, names in _files(folder).items():
-        handle = _open(file, opened)
-        held = set(handle.keys())
-        for name in sorted(held ^ (names or held)):
+        held = open_entries(file, opened)
+        for name in sorted(held.keys() ^ (names or held.keys())):
             expected = f"{'only the entries' if name in held else 'this entry,'} that {INDEX} puts here"
             found = "an extra entry" if name in held else "nothing"
             raise InputError(f"{file}, {name}", expected=expected, found=found)
-        for name in sorted(held):
-            entry = Entry(file, name, handle)
+        for name, entry in held.items():
             if (short := name.removeprefix(PREFIX)) in entries:
                 raise InputError(entry.place, expected=f"{short} once", found=f"it twice, with and without {PREFIX}")
             entries[short] = entry
@@ -215,11 +172,3 @@ def _files(folder: Path) -> dict[Path, set[str] | None]:
         assert names is not None
         names.add(name)
     return files
-
-
-def _open(file: Path, opened: ExitStack) -> Any:
-    try:
-        return opened.enter_context(safe_open(file, framework="pt"))
-    except (OSError, SafetensorError) as error:
-        found = "no such file" if isinstance(error, FileNotFoundError) else f"a damaged or foreign one ({error})"
-        raise InputError(str(file), expected="a whole safetensors file", found=found) from None

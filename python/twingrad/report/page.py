@@ -21,9 +21,14 @@ from ..format import Training
 from ..harness import INCOMPARABLE, Comparison, Source, by_case
 from ..sides import side, sides
 from ..validation import validate
-from . import figures, text_page
+from . import figures
+from .curves import checkpoint_folders, read_checkpoints
+from .image_page import ImageRun, image_run
 from .parts import Picture, count, error_text, made_with, picture, relative_difference
 from .terminal import columns
+from .text_figures import TEXT
+from .text_page import TextRun, text_run
+from .training_rows import FIRST as FIRST_STEPS
 
 TITLE = "TwinGrad: PyTorch and Flux.jl, held against each other"
 EARLY = 1000
@@ -78,8 +83,8 @@ def write_page(out: Path) -> Path:
     file = out / "comparison.json"
     comparison = read_comparison(file) if file.exists() else None
     runs = [_run(folder) for folder in _training_folders(out / "training")]
-    texts = text_page.text_runs(out / "training")
-    if comparison is None and not runs and not texts:
+    texts, images = _checkpoint_runs(out / "training")
+    if comparison is None and not (runs or texts or images):
         raise InputError(
             str(out),
             expected="comparison.json or folders training/NAME with training files",
@@ -99,9 +104,10 @@ def write_page(out: Path) -> Path:
         compared=None if comparison is None else _compared(comparison),
         runs=runs,
         texts=texts,
+        images=images,
         early=EARLY,
         first=FIRST,
-        text_first=text_page.FIRST,
+        first_steps=[f"steps 1 to {steps}" for steps in FIRST_STEPS],
         version=version("twingrad"),
     )
     page = out / "index.html"
@@ -362,6 +368,18 @@ def _training_folders(parent: Path) -> list[Path]:
     names = [f"{name}.h5" for name in sides()]
     folders = sorted(parent.iterdir()) if parent.is_dir() else []
     return [folder for folder in folders if any((folder / name).exists() for name in names)]
+
+
+def _checkpoint_runs(parent: Path) -> tuple[list[TextRun], list[ImageRun]]:
+    """The trainings on text and on images in the folders PARENT/NAME."""
+    texts, images = [], []
+    for folder in checkpoint_folders(parent):
+        trainings = read_checkpoints(folder)
+        if trainings[0].model in TEXT.models:
+            texts.append(text_run(folder, trainings))
+        else:
+            images.append(image_run(folder, trainings))
+    return texts, images
 
 
 def _run(folder: Path) -> _Run:

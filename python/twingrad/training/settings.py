@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .. import paths
 from ..errors import InputError, one_of
 from ..format import Checkpoint, Training
-from ..schedule import AdamWSettings
-from ..specs import GPTConfig
+from ..schedule import AdamWSettings, SGDSettings
+from ..specs import GPTConfig, MLPConfig, ResNetConfig
 from ..specs.control_net import Method, Network, only_euler_for_net
+from ..specs.mlp import Activation, Loss
+from ..specs.resnet import Variant
 from ..validation import validate
 
 ANOTHER_OUT = "Choose another --out, or remove the file."
@@ -101,7 +104,7 @@ class GPTSettings(BaseModel):
         shared = ("context", "layers", "heads", "width", "dt", "splitting", "tied")
         return GPTConfig(vocab=vocab, **{name: getattr(self, name) for name in shared})
 
-    def optimizer(self) -> AdamWSettings:
+    def optimizer_settings(self) -> AdamWSettings:
         """The settings of the optimizer."""
         shared = ("learning_rate", "min_learning_rate", "warmup", "beta1", "beta2", "weight_decay", "clip")
         return AdamWSettings(decay=self.iterations, **{name: getattr(self, name) for name in shared})
@@ -114,6 +117,92 @@ class GPTSettings(BaseModel):
 def gpt_settings(values: Mapping[str, Any]) -> GPTSettings:
     """Checked settings; raises InputError that names the setting and lists the known values."""
     return validate(GPTSettings, values, "train gpt")
+
+
+class ClassifierSettings(BaseModel):
+    """Settings that all trainings on images share, stored in their checkpoints: everything that determines the numbers.
+
+    `pad` and `flip` augment the training images; an evaluation takes the first `evaluation_images` of either part, or
+    all where that is 0. `optimizer` "gradient-descent" is "sgd" without momentum and decay, "adam" is "adamw" without
+    decay; what an optimizer lacks is ignored. `dtype` "bfloat16" keeps float32 weights and multiplies in bfloat16.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    batch: int = Field(ge=1)
+    accumulation: int = Field(1, ge=1)
+    iterations: int = Field(ge=1)
+    optimizer: Literal["gradient-descent", "sgd", "adam", "adamw"]
+    learning_rate: float = Field(gt=0)
+    min_learning_rate: float = Field(ge=0)
+    warmup: int = Field(ge=0)
+    momentum: float = Field(ge=0, lt=1)
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    clip: float = Field(ge=0)
+    pad: int = Field(ge=0, le=1000)
+    flip: bool
+    seed: int = Field(1, ge=0, lt=2**63)
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    evaluate_every: int = Field(ge=1)
+    evaluation_images: int = Field(ge=0)
+
+    @property
+    def joint_batch(self) -> int:
+        """Samples of one step."""
+        return self.batch * self.accumulation
+
+    def config(self, shape: tuple[int, int, int], classes: int) -> MLPConfig | ResNetConfig:
+        """The settings of the model for images of this shape (C, H, W)."""
+        raise NotImplementedError
+
+    def optimizer_settings(self) -> AdamWSettings | SGDSettings:
+        """The settings of the optimizer."""
+        shared = {name: getattr(self, name) for name in ("learning_rate", "min_learning_rate", "warmup", "clip")}
+        decay = self.weight_decay if self.optimizer in ("sgd", "adamw") else 0.0
+        shared |= {"decay": self.iterations, "weight_decay": decay}
+        if self.optimizer in ("adam", "adamw"):
+            return AdamWSettings(**shared, beta1=self.beta1, beta2=self.beta2)
+        return SGDSettings(**shared, momentum=self.momentum if self.optimizer == "sgd" else 0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as JSON types."""
+        return self.model_dump(mode="json")
+
+
+class MLPSettings(ClassifierSettings):
+    """Settings of `twingrad train mlp`; `hidden` are the numbers of hidden units, layer by layer."""
+
+    hidden: tuple[Annotated[int, Field(ge=1)], ...]
+    activation: Activation
+    loss: Loss
+
+    def config(self, shape: tuple[int, int, int], classes: int) -> MLPConfig:
+        """The settings of the model for images of this shape (C, H, W)."""
+        sizes = [math.prod(shape), *self.hidden, classes]
+        return MLPConfig(sizes=sizes, activation=self.activation, loss=self.loss)
+
+
+class ResNetSettings(ClassifierSettings):
+    """Settings of `twingrad train resnet`; `width` 0 is the variant's own."""
+
+    variant: Variant
+    width: int = Field(ge=0)
+    residual: bool
+
+    def config(self, shape: tuple[int, int, int], classes: int) -> ResNetConfig:
+        """The settings of the model for images of this shape (C, H, W)."""
+        own = {name: getattr(self, name) for name in ("variant", "width", "residual")}
+        return ResNetConfig(in_channels=shape[0], classes=classes, mode="train", **own)
+
+
+CLASSIFIER_SETTINGS: dict[str, type[ClassifierSettings]] = {"mlp": MLPSettings, "resnet": ResNetSettings}
+
+
+def classifier_settings(model: str, values: Mapping[str, Any]) -> ClassifierSettings:
+    """Checked settings; raises InputError that names the setting and lists the known values."""
+    return validate(CLASSIFIER_SETTINGS[model], values, f"train {model}")
 
 
 def preset(model: str, name: str) -> dict[str, Any]:
