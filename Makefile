@@ -4,11 +4,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-# The short training runs of the report: data set/network/method, and how long; then a mini-GPT on Python's own sources.
-RUNS            := donut2d/odenet/euler spiral2d/resnet/kutta4 squares2d/odenet-simplex/improved-euler
-ITERATIONS      ?= 1000
-TEXT_RUN        := report/training/text-python
-TEXT_ITERATIONS ?= 200
+# The short training runs of the report: data set/network/method, and how long; then a mini-GPT on Python's own sources, and an MLP
+# and a narrow ResNet-20 on the digits that come with TwinGrad.
+RUNS              := donut2d/odenet/euler spiral2d/resnet/kutta4 squares2d/odenet-simplex/improved-euler
+ITERATIONS        ?= 1000
+TEXT_RUN          := report/training/text-python
+TEXT_ITERATIONS   ?= 200
+MLP_ITERATIONS    ?= 2000
+RESNET_ITERATIONS ?= 100
 
 .PHONY: report test setup lint julia-test format clean
 .NOTPARALLEL:
@@ -25,6 +28,9 @@ report: setup
 	    --out $(TEXT_RUN) --no-figures; \
 	  $(BIN)/twingrad generate --side $$side --checkpoint $(TEXT_RUN) --prompt "def " --tokens 400 \
 	    > $(TEXT_RUN)/$$side/sample.txt; \
+	  $(BIN)/twingrad train mlp --side $$side --iterations $(MLP_ITERATIONS) --out report/training/mlp-digits; \
+	  $(BIN)/twingrad train resnet --side $$side --iterations $(RESNET_ITERATIONS) --width 8 --evaluate-every 50 \
+	    --out report/training/resnet20-digits; \
 	done
 	$(BIN)/twingrad report --out report
 
