@@ -298,7 +298,7 @@ def test_the_command_measures_prints_saves_and_draws(
     assert "NOT RUN: Flux.jl: it cannot be had on this machine" in out
     assert "random controls (seed 1) on spiral2d, 2 layers of 1 to 8 steps, 5 points" in out
     saved = json.loads((tmp_path / "new" / "run" / "convergence.json").read_text())
-    assert saved["command"].startswith("twingrad experiment depth --out ")
+    assert saved["command"].startswith("twingrad experiment depth --part flow --out ")
     assert saved["flow"] == FLOW
     assert (saved["steps"], saved["layers"], saved["agreement"], list(saved["not_run"])) == (grids(8), 2, [], ["flux"])
     assert saved["sides"]["torch"]["versions"]["framework"] == f"PyTorch {torch.__version__}"
@@ -370,7 +370,7 @@ def test_a_side_that_fails_is_told_and_the_other_goes_on(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--part", "width"), "--part: expected one of flow, all, found 'width'"),
+        (("--part", "width"), "--part: expected one of flow, training, all, found 'width'"),
         (("--sides", "lux"), "side: expected one of torch, flux, found 'lux'"),
         (("--finest", 48), "--finest: expected a power of two, at least 8, found 48"),
         (("--dataset", "moons"), "--dataset: expected one of donut1d, donut2d, squares2d, spiral2d, found 'moons'"),

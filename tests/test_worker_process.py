@@ -127,7 +127,9 @@ def test_the_torch_worker_keeps_prints_out_of_the_protocol(case_file, tmp_path):
         with pytest.raises(InputError, match=r"none.h5: expected a file of format twingrad-case"):
             worker.request("run", {"case": "none.h5", "out": str(out)})
         with pytest.raises(
-            InputError, match="verb: expected run, train-control, train-gpt, evaluate, generate, found 'dance'"
+            InputError,
+            match="verb: expected run, train-control, train-gpt, train-classifier, classify, evaluate, "
+            "generate, attack, convergence, found 'dance'",
         ):
             worker.request("dance", {})
         with pytest.raises(InputError, match="dtype: expected one of float64, float32, bfloat16, found 'float16'"):
