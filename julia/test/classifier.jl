@@ -81,11 +81,8 @@ same_arrays(a, b) =
     @test [params["conv1.weight"][1:2]; params["fc.weight"][(end-1):end]] == PINNED_RESNET20
 end
 
-@testset "losses are those of the images that FORMAT.md names: pad $pad, flip $flip" for (pad, flip) in
-                                                                                         (
-    (0, false),
-    (2, true),
-)
+AUGMENTATIONS = ((0, false), (2, true))
+@testset "losses are those of FORMAT.md's images: pad $pad, flip $flip" for (pad, flip) in AUGMENTATIONS
     with_images() do folder, place
         changes = (; learning_rate=1e-30, pad, flip, accumulation=2, batch=3, seed=5, hidden=Int[])
         done = train_small("mlp", image_settings("mlp"; changes...), place, joinpath(folder, "out"))
