@@ -13,8 +13,7 @@ TEXT_ITERATIONS   ?= 200
 MLP_ITERATIONS    ?= 2000
 RESNET_ITERATIONS ?= 100
 
-.PHONY: report test setup lint julia-test format clean
-.NOTPARALLEL:
+.PHONY: report test setup lint compare-test julia-test format clean
 
 report: setup
 	$(BIN)/twingrad compare --save report/comparison.json
@@ -36,10 +35,12 @@ report: setup
 
 test: setup lint
 	$(BIN)/pytest tests -n 2 --dist loadfile
-	$(BIN)/pytest compare
-	@$(MAKE) --no-print-directory julia-test
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going compare-test julia-test
 
-# Julia's own tests, where there is a Julia. Bounds checks stay as the code has them, so that nothing is precompiled twice.
+compare-test:
+	$(BIN)/pytest compare
+
+# Julia's own tests, where there is a Julia, run beside the comparison. Bounds checks stay as the code has them, so that nothing is precompiled twice.
 julia-test:
 	@if $(BIN)/twingrad julia --version >/dev/null 2>&1; then \
 	  $(BIN)/twingrad julia -e 'using Pkg; Pkg.test("TwinGrad"; julia_args=["--check-bounds=auto"])'; \

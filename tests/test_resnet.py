@@ -476,6 +476,37 @@ def test_arrays_that_contradict_the_settings_are_refused():
         check_arrays(spec.inputs(case.config), {"images": np.zeros((3, 6, 6))}, "i", {})
 
 
+@pytest.mark.parametrize(
+    ("variant", "mode", "shape", "refused"),
+    [
+        ("resnet20", "train", (1, 3, 4, 4), True),
+        ("resnet20", "train", (1, 3, 4, 5), False),
+        ("resnet20", "train", (2, 3, 4, 4), False),
+        ("resnet20", "eval", (1, 3, 4, 4), False),
+        ("resnet18", "train", (1, 3, 32, 17), True),
+        ("resnet18", "train", (1, 3, 33, 17), False),
+    ],
+)
+def test_a_training_batch_with_one_value_per_channel_is_refused(variant, mode, shape, refused):
+    config = ResNetConfig(variant=variant, mode=mode, width=1)
+    wrong = config.check({"inputs": {"images": np.zeros(shape)}})
+    assert (wrong is not None) == refused
+    if refused:
+        pixels = 32 if variant == "resnet18" else 4
+        assert wrong == (
+            "inputs/images",
+            f'mode "eval", more images, or images of more than {pixels} pixels a side',
+            f"one value per channel in the last stage, of one {shape[2]} x {shape[3]} image",
+        )
+    params = {name: torch.ones(spec.dims) for name, spec in MODELS["resnet"].params(config).items()}
+    failed = False
+    try:
+        ResNet(config, params)(torch.ones(shape))
+    except ValueError:
+        failed = True
+    assert failed == refused
+
+
 def test_an_oracle_has_statistics_and_no_gradient_of_them():
     case = case_of()
     found = engine.evaluate("resnet", case.config, case.groups)

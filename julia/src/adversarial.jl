@@ -149,6 +149,7 @@ function fgsm(target::Target, epsilons, count=0, examples=Int[], progress::Funct
         isfinite(epsilon) && epsilon >= 0 ||
             throw(InputError("epsilon"; expected="finite numbers from 0 on", found=repr(epsilon)))
     end
+    count >= 0 || throw(InputError("count"; expected="a number from 0 on", found=repr(count)))
     n = count > 0 ? min(count, length(target.labels)) : length(target.labels)
     outside = findfirst(place -> !(0 <= place < n), examples)
     outside === nothing || throw(

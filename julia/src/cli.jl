@@ -30,6 +30,9 @@ function command_line()
         "evaluate"
         help = "the loss of a trained GPT on the last tenth of a text, or of a classifier on all test images"
         action = :command
+        "attack"
+        help = "what a trained classifier makes of adversarial examples (FGSM)"
+        action = :command
         "doctor"
         help = "say what computes here"
         action = :command
@@ -110,7 +113,7 @@ function command_line()
             help = "folder with files of MNIST, Fashion-MNIST or CIFAR-10; default: TwinGrad's own digits"
         end
     end
-    for verb in ("generate", "evaluate")
+    for (verb, dtype) in ("generate" => "float32", "evaluate" => "float32", "attack" => "float64")
         @add_arg_table! settings[verb] begin
             "--checkpoint"
             help = "a checkpoint, or a folder of 'train'"
@@ -118,16 +121,33 @@ function command_line()
             "--side"
             help = "flux"
             default = "flux"
-            "--last"
-            help = "take last.h5 instead of best.h5"
-            action = :store_true
             "--dtype"
             help = "float32 or float64"
-            default = "float32"
+            default = dtype
             "--device"
             help = "cpu or cuda"
             default = "cpu"
         end
+    end
+    for verb in ("generate", "evaluate")
+        @add_arg_table! settings[verb] begin
+            "--last"
+            help = "take last.h5 instead of best.h5"
+            action = :store_true
+        end
+    end
+    @add_arg_table! settings["attack"] begin
+        "--epsilon"
+        help = "strengths of the attack, one or more, in units of pixels from 0 to 1, or of the plane"
+        arg_type = Float64
+        nargs = '+'
+        default = [0.01, 0.02, 0.05, 0.1, 0.2]
+        "--data"
+        help = "folder with images for a classifier; default: TwinGrad's own digits"
+        "--count"
+        help = "how many of the test samples; 0: all"
+        arg_type = Int
+        default = 0
     end
     @add_arg_table! settings["evaluate"] begin
         "--text"
@@ -222,6 +242,7 @@ function main(arguments)
         verb == "train" && return main_train(options["train"])
         verb == "generate" && return main_generate(options["generate"])
         verb == "evaluate" && return main_evaluate(options["evaluate"])
+        verb == "attack" && return main_attack(options["attack"])
         ArgParse.show_help(command_line(); exit_when_done=false)
         return BAD_INPUT
     catch error
@@ -470,4 +491,29 @@ function classified(file, folder, given)
     found = evaluate_classifier(file, given["data"], folder, given["dtype"], given["device"])
     rate = @sprintf("%.4f", accuracy(found))
     return "test loss $(found.loss), accuracy $rate of $(length(found.labels)) images"
+end
+
+function main_attack(given)
+    only_flux(given)
+    place = given["checkpoint"]
+    training = joinpath(place, "flux.h5")
+    file = isfile(training) ? training : find_checkpoint(place, "flux", "last")
+    strengths = sort!(unique!([0.0; given["epsilon"]]))
+    found = mktempdir() do folder
+        attack(
+            file,
+            given["data"],
+            folder,
+            strengths;
+            (Symbol(name) => given[name] for name in ("count", "dtype", "device"))...,
+        )
+    end
+    println("      ε  accuracy")
+    for (strength, part) in zip(strengths, accuracies(found))
+        println(@sprintf("%7g  %.4f", strength, part))
+    end
+    println("FGSM in $(given["dtype"]): $(length(found.labels)) test samples of $file")
+    found.vanished > 0 &&
+        println("$(found.vanished) samples have a gradient of exactly zero; no ε moves them")
+    return AGREEMENT
 end

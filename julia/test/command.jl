@@ -39,6 +39,28 @@ end
     end
 end
 
+@testset "attack" begin
+    mktempdir() do folder
+        small =
+            ("--out", folder, "--iterations", "2", "--layers", "2", "--samples", "20", "--samples-test", "10")
+        command("train", "control", small...)
+        status, out, _ = command("attack", "--checkpoint", folder, "--epsilon", "0.5", "0.1", "--count", "4")
+        lines = split(out, '\n'; keepempty=false)
+        @test status == 0 && first(lines) == "      ε  accuracy"
+        @test [first(split(line)) for line in lines[2:4]] == ["0", "0.1", "0.5"]
+        @test all(line -> 0 <= parse(Float64, last(split(line))) <= 1, lines[2:4])
+        @test lines[5] == "FGSM in float64: 4 test samples of $(joinpath(folder, "flux.h5"))"
+        for (option, value, says) in (
+            ("--epsilon", "NaN", "epsilon: expected finite numbers from 0 on, found NaN"),
+            ("--count", "-1", "count: expected a number from 0 on, found -1"),
+            ("--data", folder, "data: expected no images"),
+        )
+            status, _, err = command("attack", "--checkpoint", folder, option, value)
+            @test status == 2 && occursin(says, err)
+        end
+    end
+end
+
 @testset "bad input is one line and exit status 2" begin
     for (words, arguments) in (
         "no-such.h5: expected a file of format twingrad-case" =>

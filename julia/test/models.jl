@@ -4,7 +4,8 @@ using Test
 using TwinGrad
 using TwinGrad:
     BatchNorm, Convolution, Flux, MODELS, backpropagation, batch_norm, build, check_arrays, in_mode
-using TwinGrad: model_spec, normalise_by, rectify, shortcut, to_file_arrays, widen
+using TwinGrad: append, contradiction, model_spec, move, normalise_by, rectify, shortcut, to_file_arrays
+using TwinGrad: velocity, widen
 using Zygote: Zygote
 
 draw = Xoshiro(7)
@@ -52,6 +53,21 @@ end
     @test differentiates(rectify, x)
     @test only(Zygote.gradient(x -> sum(rectify(x)), [-1.0, -0.0, 0.0, 2.0])) == [0, 0, 0, 1]
     @test rectify(Float32[-1, 2]) isa Vector{Float32}
+end
+
+@testset "velocity and move differentiate right" begin
+    K, b, y = randn(draw, 3, 3), randn(draw, 3), randn(draw, 3, 4)
+    @test velocity(K, b, y) ≈ tanh.(K * y .+ b)
+    @test differentiates(velocity, K, b, y)
+    dt, u, v = [0.7], randn(draw, 3, 4), randn(draw, 3, 4)
+    for (coefficients, velocities) in ((Float64[], ()), ([0.5], (u,)), ([0.0, -2.0], (u, v)))
+        moved(y, dt, velocities...) = move(0.9, y, dt, coefficients, [velocities...])
+        total = mapreduce(*, +, coefficients, velocities; init=zero(y))
+        @test moved(y, dt, velocities...) ≈ 0.9y + 0.7total
+        @test differentiates(moved, y, dt, velocities...)
+    end
+    @test differentiates((u, v) -> move(1, y, dt, [2.0, -0.3], append([u], v)), u, v)
+    @test move(0.9, ones(Float32, 1, 1), [1.0f0], [0.1], [ones(Float32, 1, 1)]) isa Matrix{Float32}
 end
 
 @testset "widen differentiates right" begin
@@ -417,12 +433,12 @@ end
         (
             "sizes",
             Any[3, 2.5],
-            "config, sizes: expected at least two integers, each at least 1, found Any[3, 2.5]",
+            "config, sizes: expected at least two integers, each at least 1, found [3, 2.5]",
         ),
         (
             "sizes",
             Any[3, true],
-            "config, sizes: expected at least two integers, each at least 1, found Any[3, true]",
+            "config, sizes: expected at least two integers, each at least 1, found [3, true]",
         ),
         ("sizes", "3, 2", "config, sizes: expected at least two integers, each at least 1, found \"3, 2\""),
         ("activation", "tanh", "config, activation: expected one of sigmoid, relu, found \"tanh\""),
@@ -473,4 +489,21 @@ end
     @test_throws "p/bn1.running_mean: expected float64 array (2,), found no such entry" check_arrays(
         params, arrays, "p", Dict(),
     )
+end
+
+@testset "a training batch with one value per channel is refused" begin
+    for (variant, mode, shape, refused) in (
+        ("resnet20", "train", (1, 3, 4, 4), true),
+        ("resnet20", "train", (1, 3, 4, 5), false),
+        ("resnet20", "train", (2, 3, 4, 4), false),
+        ("resnet20", "eval", (1, 3, 4, 4), false),
+        ("resnet18", "train", (1, 3, 32, 17), true),
+        ("resnet18", "train", (1, 3, 33, 17), false),
+    )
+        config, images = resnet_config(; variant, mode), zeros(reverse(shape))
+        wrong = contradiction(config, Dict("inputs" => Dict("images" => images)))
+        @test (wrong !== nothing) == refused
+        refused &&
+            @test wrong[1] == "inputs/images" && occursin("of one $(shape[3]) x $(shape[4]) image", wrong[3])
+    end
 end

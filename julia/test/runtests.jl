@@ -24,7 +24,8 @@ using TwinGrad: TwinGrad
         "command",
     )
         @testset "$part" begin
-            include("$part.jl")
+            # Each in a module of its own: what one file defines, no other sees.
+            Base.include(Module(Symbol(part)), joinpath(@__DIR__, "$part.jl"))
         end
     end
 end

@@ -16,9 +16,9 @@ using LinearAlgebra: BLAS
 
 Room for the costate gradient of models like `m` at batches like `x` (d, samples); a second use allocates nothing.
 """
-struct Costate{S,T<:Union{Float32,Float64}}
-    tableau::Tableau{S}
-    adjoint::NTuple{S,NTuple{S,Float64}}
+struct Costate{T<:Union{Float32,Float64}}
+    tableau::Tableau
+    adjoint::Vector{Vector{Float64}}  # the rows of ã
     Y::Array{T,4}       # (d, samples, stage, layer): the stages' states
     F::Array{T,4}       # the same size: their velocities
     y::Matrix{T}        # (d, samples): the state, at last y_N
@@ -60,11 +60,11 @@ end
 
 The loss at samples x (d, samples) with labels c (samples,); leaves every layer's stages and the predictions in `work`.
 """
-function forward!(work::Costate{S,T}, m::ControlNet, x, c) where {S,T}
+function forward!(work::Costate{T}, m::ControlNet, x, c) where {T}
     work.y .= x
     for k in axes(m.K, 3)
         K, Y, F = view(m.K, :, :, k), view(work.Y, :, :, :, k), view(work.F, :, :, :, k)
-        for i in 1:S
+        for i in eachindex(work.tableau.w)
             Yi, Fi = view(Y, :, :, i), view(F, :, :, i)
             add_combination!(Yi, work.y, m.dt[k], work.tableau.A[i], F)
             BLAS.gemm!('N', 'N', one(T), K, Yi, zero(T), Fi)
@@ -93,7 +93,7 @@ end
 Loss and gradients of `m` at samples x (d, samples) with labels c (samples,), without automatic differentiation. The arrays
 of the result belong to `work` and change at the next call.
 """
-function costate_gradient!(work::Costate{S,T}, m::ControlNet, x, c) where {S,T}
+function costate_gradient!(work::Costate{T}, m::ControlNet, x, c) where {T}
     value = forward!(work, m, x, c)
     grads, y, p, w = work.grads, work.y, work.p, work.tableau.w
     for grad in grads
@@ -117,7 +117,7 @@ function costate_gradient!(work::Costate{S,T}, m::ControlNet, x, c) where {S,T}
         K, dt = view(m.K, :, :, k), m.dt[k]
         dK, db = view(grads.K, :, :, k), view(grads.b, :, k)
         work.Q .= 0
-        for i in S:-1:1
+        for i in reverse(eachindex(w))
             Y, F, Q = view(work.Y, :, :, i, k), view(work.F, :, :, i, k), view(work.Q, :, :, i)
             wi = T(w[i])
             add_combination!(work.P, p, dt, work.adjoint[i], work.Q)

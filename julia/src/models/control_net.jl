@@ -5,9 +5,6 @@
 
 using Flux: Flux, sigmoid
 
-"The right-hand side tanh(K y + b) for states y (d, samples), K (d, d), b (d,)."
-velocity(K, b, y) = tanh.(K * y .+ b)
-
 """
     ControlNet(config, K, b, W, mu, dt)
 

@@ -86,11 +86,15 @@ function check_settings(settings, known, where)
     for (name, (default, fits, expected)) in known
         value = get(settings, name, default)
         value === nothing && throw(InputError("$where, $name"; expected="this entry", found="nothing"))
-        fits(value) || throw(InputError("$where, $name"; expected, found=first(repr(value), 60)))
+        fits(value) || throw(InputError("$where, $name"; expected, found=first(shown(value), 60)))
         complete[name] = value
     end
     return complete
 end
+
+"A value of JSON as a message shows it: lists without Julia's word for their type."
+shown(value) = repr(value)
+shown(values::AbstractVector) = "[" * join(map(shown, values), ", ") * "]"
 
 "An entry of [`check_settings`](@ref) that must be one of some names."
 choice(values; default=nothing) = (default, in(values), one_of(values))

@@ -93,7 +93,18 @@ end
 settings_dict(config::ResNetConfig) =
     Dict{String,Any}(String(name) => getfield(config, name) for name in fieldnames(ResNetConfig))
 
-contradiction(::ResNetConfig, groups) = nothing
+"How many pixels of an image's side one pixel of the last stage stands for."
+reduction(config::ResNetConfig) = is_cifar(config) ? 4 : 32
+
+"A batch whose statistics exist: the variance of one number in each channel is none."
+function contradiction(config::ResNetConfig, groups)
+    width, height, _, n = size(groups["inputs"]["images"])
+    values = n * cld(height, reduction(config)) * cld(width, reduction(config))
+    (config.mode == "eval" || values > 1) && return nothing
+    expected = "mode \"eval\", more images, or images of more than $(reduction(config)) pixels a side"
+    found = "one value per channel in the last stage, of one $height x $width image"
+    return "inputs/images", expected, found
+end
 
 "torchvision's names; in the file a convolution's weight is (out, in, height, width), a linear one (out, in)."
 function resnet_params(config::ResNetConfig)

@@ -31,8 +31,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     console.print(table)
     console.print()
     console.print("worst errors, their bounds, and where they are")
-    for text in worst_lines(comparison):
-        console.print(f"  {text}", soft_wrap=True)
+    console.print(worst_table(comparison))
     wrong = [check for check in comparison.checks if not check.passed]
     for check in wrong[:MAX_MESSAGES]:
         where = f"{check.case}, {check.dtype}, {check.left} against {check.right}, {check.array}"
@@ -59,21 +58,24 @@ def columns(checks: list[Check]) -> list[list[Check]]:
     ]
 
 
-def worst_lines(comparison: Comparison) -> list[str]:
-    """One line per dtype and kind of check: its worst error, the bound and where it is."""
+def worst_table(comparison: Comparison) -> Table:
+    """A row per dtype and kind of check: its worst error, the bound and where it is."""
     kinds = {
         "sides": "side against side",
         "oracle": "against the oracle",
         "manual": "by hand against AD",
         "steps": "training steps",
     }
-    lines = []
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
+    for _ in range(3):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for dtype in ("float64", "float32"):
         for kind, title in kinds.items():
             worst = comparison.worst(dtype, kind)
             if worst is not None:
-                lines.append(f"{dtype} {title:18} {worst.error:.1e} of {worst.bound:.0e}  {worst.array}")
-    return lines
+                table.add_row(f"  {dtype}", title, f"{worst.error:.1e} of {worst.bound:.0e}", Text(worst.array))
+    return table
 
 
 def verdict(comparison: Comparison) -> str:

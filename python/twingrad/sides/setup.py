@@ -53,8 +53,10 @@ def _instantiate_root(console: Console, executable: str) -> None:
     console.print(
         f"Julia at {executable}: {'checking' if ready else 'installing'} the packages of {root}", soft_wrap=True
     )
+    # By itself Julia writes compiled code with half of the processors.
+    environment = os.environ | {"JULIA_IMAGE_THREADS": os.environ.get("JULIA_IMAGE_THREADS", str(os.cpu_count()))}
     try:
-        subprocess.run(command, cwd=root, check=True, stdout=sys.stderr)
+        subprocess.run(command, cwd=root, check=True, stdout=sys.stderr, env=environment)
     except (OSError, subprocess.CalledProcessError) as error:
         console.print(f"The packages of {root} could not be installed: {error}", soft_wrap=True)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
 
-from .arrays import ArraySpec, ModelConfig, ModelSpec, float64, ids_below, statistic
+from .arrays import Arrays, ArraySpec, ModelConfig, ModelSpec, float64, ids_below, statistic
 
 Variant = Literal[
     "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet18", "resnet34", "resnet50"
@@ -55,6 +55,20 @@ class ResNetConfig(ModelConfig):
         if self.is_cifar:
             return ((int(self.variant.removeprefix("resnet")) - 2) // 6,) * 3
         return IMAGENET_BLOCKS[self.variant]
+
+    @property
+    def reduction(self) -> int:
+        """How many pixels of an image's side one pixel of the last stage stands for."""
+        return 4 if self.is_cifar else 32
+
+    def check(self, groups: Mapping[str, Arrays]) -> tuple[str, str, str] | None:
+        """A batch whose statistics exist: the variance of one number in each channel is none."""
+        n, _, height, width = groups["inputs"]["images"].shape
+        values = n * -(-height // self.reduction) * -(-width // self.reduction)
+        if self.mode == "eval" or values > 1:
+            return None
+        expected = f'mode "eval", more images, or images of more than {self.reduction} pixels a side'
+        return "inputs/images", expected, f"one value per channel in the last stage, of one {height} x {width} image"
 
 
 @dataclass(frozen=True)
