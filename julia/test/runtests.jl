@@ -25,7 +25,7 @@ using TwinGrad: TwinGrad
     )
         @testset "$part" begin
             # Each in a module of its own: what one file defines, no other sees.
-            Base.include(Module(Symbol(part)), joinpath(@__DIR__, "$part.jl"))
+            Base.include(Module(Symbol(part, "_tests")), joinpath(@__DIR__, "$part.jl"))
         end
     end
 end
