@@ -15,16 +15,6 @@ from twingrad.fixtures.resnet import resnet_recipes
 from twingrad.format import read_case
 
 
-def test_folder_is_in_order():
-    """Digests, finite values, seeds, names: everything is what the generator makes here, and nothing else is there."""
-    assert generate.problems() == []
-
-
-def test_folder_stays_under_20_megabytes():
-    size = sum(file.stat().st_size for file in paths.shared_fixtures().rglob("*") if file.is_file())
-    assert size < 20e6
-
-
 def test_recipes_cover_every_network_method_and_data_set():
     made = list(control_net_recipes())
     covered = {(recipe.network, recipe.method, recipe.dataset) for recipe in made}
