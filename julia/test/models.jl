@@ -34,6 +34,15 @@ apart(a, b) = norm(a .- b) / norm(b)
     end
 end
 
+@testset "batch norm is as exact in float32 as its type" begin
+    x, w, b = Float32.(5 .+ randn(draw, 28, 28, 2, 16)), Float32[1, -2], Float32[0, 3]
+    exact, μ, v = batch_norm(Float64.(x), Float64.(w), Float64.(b), 1e-5)
+    found, mean32, var32 = batch_norm(x, w, b, 1e-5)
+    @test mean32 ≈ μ rtol = 2e-7
+    @test var32 ≈ v rtol = 5e-7
+    @test found ≈ exact rtol = 5e-7
+end
+
 @testset "batch norm by given statistics differentiates right" begin
     for size in ((4, 3, 2, 5), (1, 1, 3, 1))
         x, w, b, μ, v = randn(draw, size), (randn(draw, size[3]) for _ in 1:3)..., rand(draw, size[3])
