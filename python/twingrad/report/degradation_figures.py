@@ -85,7 +85,7 @@ def _label_ends(panel: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     room, place = LABEL_ROOM * (top - bottom), -np.inf
     for end, text, color in sorted(labels):
         place = max(end, place + room)
-        where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
         panel.annotate(text, (1.0, place), (4, 0), **where, va="center", color=color, annotation_clip=False)
 
 
