@@ -19,6 +19,7 @@ import h5py
 import torch
 
 from . import adversarial, generation
+from .bench.machine import processor
 from .engine import evaluate
 from .errors import InputError
 from .experiments import convergence
@@ -39,20 +40,10 @@ def versions() -> dict[str, Any]:
         "framework": f"PyTorch {torch.__version__}",
         "hdf5": f"h5py {h5py.__version__}, library {h5py.version.hdf5_version}",
         "blas": "MKL" if "USE_MKL=ON" in torch.__config__.show() else "OpenBLAS or other",
-        "processor": _processor(),
+        "processor": processor(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU",
         "threads": torch.get_num_threads(),
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def run(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
@@ -154,6 +145,16 @@ def measure_convergence(arguments: Mapping[str, Any], progress: Progress) -> dic
     return {"reference_check": float(arrays["reference/state_check"])}
 
 
+def bench(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """Time the `workload` with the arrays in file `arrays`: `samples` samples or `seconds`, whichever comes first.
+
+    With `first`, the first call and what a call allocates are told too.
+    """
+    from .bench.measure import visit
+
+    return visit(arguments)
+
+
 VERBS: dict[str, Callable[[Mapping[str, Any], Progress], dict[str, Any]]] = {
     "run": run,
     "train-control": train_control,
@@ -164,6 +165,7 @@ VERBS: dict[str, Callable[[Mapping[str, Any], Progress], dict[str, Any]]] = {
     "generate": generate,
     "attack": attack,
     "convergence": measure_convergence,
+    "bench": bench,
 }
 
 

@@ -1,11 +1,12 @@
 """The command `twingrad`; one file for each kind of command."""
 
-from . import attack, compare, evaluate, experiment, images, machine, models, report, text, train, train_images
+from . import attack, bench, compare, evaluate, experiment, images, machine, models, report, text, train, train_images
 from .app import app, main
 
 __all__ = [
     "app",
     "attack",
+    "bench",
     "compare",
     "evaluate",
     "experiment",

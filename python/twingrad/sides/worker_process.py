@@ -13,7 +13,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -59,6 +59,7 @@ class Worker:
         threads: threads for the side's linear algebra.
         silence_seconds: how long it may say nothing at a request.
         command: replaces the command line of the table of sides.
+        without: environment variables that the process does not inherit.
 
     Raises from `request`: InputError for bad input, SideError when the side fails.
     """
@@ -71,8 +72,9 @@ class Worker:
         silence_seconds: float = SILENCE_SECONDS,
         start_seconds: float = START_SECONDS,
         command: list[str] | None = None,
+        without: Collection[str] = (),
     ) -> None:
-        self.name, self.threads = name, threads
+        self.name, self.threads, self.without = name, threads, without
         self.silence_seconds, self.start_seconds = silence_seconds, start_seconds
         self._command = command
         self._process: subprocess.Popen[str] | None = None
@@ -165,7 +167,8 @@ class Worker:
     def _launch(self) -> None:
         command = self._command or command_of(side(self.name))
         threads = {f"{name}_NUM_THREADS": str(self.threads) for name in ("OMP", "OPENBLAS", "MKL", "JULIA")}
-        environment = os.environ | threads | {"TWINGRAD_ROOT": str(paths.root())}
+        inherited = {name: value for name, value in os.environ.items() if name not in self.without}
+        environment = inherited | threads | {"TWINGRAD_ROOT": str(paths.root())}
         self._messages, self._stderr = queue.Queue(), collections.deque(maxlen=STDERR_LINES)
         try:
             self._process = process = subprocess.Popen(
