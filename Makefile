@@ -1,4 +1,4 @@
-# make report   set everything up, compare, train a little on each side, draw report/index.html
+# make report   set everything up, compare, time, train a little on each side, draw report/index.html
 # make test     set everything up, then lint, types and every test
 PYTHON ?= python3
 VENV   := .venv
@@ -17,6 +17,7 @@ RESNET_ITERATIONS ?= 100
 
 report: setup
 	$(BIN)/twingrad compare --save report/comparison.json
+	$(BIN)/twingrad bench --quick --out report/bench.json
 	set -e; for side in $$($(BIN)/twingrad sides); do \
 	  for run in $(RUNS); do \
 	    set -- $$(echo $$run | tr / ' '); \

@@ -218,6 +218,6 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
 
 
 def test_no_framework_and_no_global_figures_are_loaded() -> None:
-    program = "import sys, twingrad.report.page; print({'torch', 'juliacall', 'matplotlib.pyplot'} & set(sys.modules))"
+    program = "import sys, twingrad.report.write; print({'torch', 'juliacall', 'matplotlib.pyplot'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from test_page import text
+from test_page import text, write_page
 from test_text_report import VERSIONS, cut, flux, put, words
 from twingrad.data.images import Images, open_images
 from twingrad.errors import InputError
@@ -34,7 +34,6 @@ from twingrad.report.image_figures import (
     run_sizes,
     run_title,
 )
-from twingrad.report.page import write_page
 from twingrad.report.text_figures import draw_text_training
 from twingrad.specs import ResNetConfig
 from twingrad.training.classifier import evaluate_classifier, initial_params, train_classifier

@@ -14,12 +14,11 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from test_page import text
+from test_page import text, write_page
 from twingrad.errors import InputError
 from twingrad.format import Checkpoint, read_checkpoint
 from twingrad.report import figures, text_figures
 from twingrad.report.curves import smoothed
-from twingrad.report.page import write_page
 from twingrad.report.text_figures import draw_text_training, read_text_trainings, text_curves
 from twingrad.report.text_page import SAMPLE_LENGTH
 from twingrad.training.gpt import train_gpt

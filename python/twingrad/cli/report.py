@@ -1,4 +1,4 @@
-"""The page: report."""
+"""The report: page, tables, LaTeX and PDF."""
 
 from __future__ import annotations
 
@@ -12,11 +12,27 @@ from .app import app, console
 
 @app.command()
 def report(
-    out: Annotated[Path, typer.Option(help="Folder with comparison.json and training/, and for the page.")] = Path(
-        "report"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder with what is saved, and for the report.")] = Path("report"),
+    lang: Annotated[str, typer.Option(help="Language of texts and numbers: en or fr.")] = "en",
+    pdf: Annotated[bool, typer.Option(help="Make report.pdf where a LaTeX is installed.")] = True,
 ) -> None:
-    """Draw the tables and figures of saved results: OUT/index.html."""
-    from ..report.page import write_page
+    """Write the report on what is saved in OUT, without running anything again.
 
-    console().print(f"{write_page(out)}", soft_wrap=True)
+    Reads comparison.json, bench*.json, training/NAME and experiments/NAME; writes index.html, report.md, tables/*.csv
+    and latex/.
+    """
+    from ..report.language import find_language
+    from ..report.pdf import write_pdf
+    from ..report.write import LATEX, write_report
+
+    written = write_report(out, find_language(lang))
+    tables = sum(file.suffix == ".csv" for file in written.files)
+    lines = [f"{out / 'index.html'}", f"{out / 'report.md'}", f"{out / 'tables'}: {tables} tables", f"{out / LATEX}"]
+    lines += [f"{file} has been changed by you and is kept; remove it to get a new one" for file in written.kept]
+    if written.not_included:
+        lines.append(f"it does not input {', '.join(f'tables/{name}' for name in written.not_included)}")
+    if pdf:
+        file = out / "report.pdf"
+        lines.append(write_pdf(out / LATEX, file) or f"{file}")
+    for line in lines:
+        console().print(line, soft_wrap=True, markup=False)

@@ -25,6 +25,7 @@ from ..sides import side, sides
 from ..specs import Array, Arrays
 from ..training.settings import ClassifierSettings, GPTSettings
 from .figures import BARS, LINES, ONLY_LINE, SHADES, check_same_settings, save, styled
+from .language import ENGLISH, Language
 
 if TYPE_CHECKING:
     from matplotlib.typing import HashableList
@@ -167,9 +168,10 @@ def source_name(training: Checkpoint, kind: Kind) -> str:
     return name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}…"
 
 
-def batch_size(settings: Settings) -> str:
+def batch_size(settings: Settings, language: Language = ENGLISH) -> str:
     """The joint batch in words: "batch 12", "batch 12 × 4"."""
-    return f"batch {settings.batch}" + (f" × {settings.accumulation}" if settings.accumulation > 1 else "")
+    times = f" × {settings.accumulation}" if settings.accumulation > 1 else ""
+    return language("sizes.batch", n=settings.batch) + times
 
 
 def parameters(training: Checkpoint) -> int:

@@ -29,6 +29,7 @@ from ..format import Training, read_training
 from ..sides import side, sides
 from ..specs import Arrays
 from ..training.settings import ControlSettings, control_settings
+from .language import ENGLISH, Language
 
 MAX_TRAJECTORIES = 150
 DPI = 120
@@ -134,10 +135,10 @@ def read_trainings(folder: Path) -> list[Training]:
     return trainings
 
 
-def run_title(training: Training) -> str:
+def run_title(training: Training, language: Language = ENGLISH) -> str:
     """What was trained, in words: "donut2d, odenet, euler, 20 layers"."""
     settings = settings_of(training)
-    size = "1 layer" if settings.layers == 1 else f"{settings.layers} layers"
+    size = language.count("count.layer", settings.layers)
     width = "" if settings.d == 2 else f", d = {settings.d}"
     return f"{settings.dataset}, {settings.network}, {settings.method}, {size}{width}"
 

@@ -34,11 +34,12 @@ from .curves import (
     training_curves,
 )
 from .figures import SHADES
+from .language import ENGLISH, Language
 from .parts import made_with
 
-DATA_SETS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "digits": "TwinGrad's digits"}
+DATA_SETS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 MODELS = {"mlp": "MLP", "resnet": "ResNet"}
-OPTIMIZERS = {"gradient-descent": "gradient descent", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 LOSSES = {"cross-entropy": "nats per image", "mse": "squared error per image"}
 
 MISTAKES = LinearSegmentedColormap.from_list("mistakes", ["#ffffff", "#fdbb84", "#8c2d04"])
@@ -84,14 +85,17 @@ def settings_of(training: Checkpoint) -> ClassifierSettings:
     return classifier_settings(training.model, training.settings)
 
 
-def run_title(training: Checkpoint) -> str:
+def run_title(training: Checkpoint, language: Language = ENGLISH) -> str:
     """What was trained on what, in words: "ResNet-20 on CIFAR-10"."""
-    return f"{_model_title(training)} on {data_set(source_name(training, IMAGES))}"
+    name = data_set(source_name(training, IMAGES), language)
+    return language("images.on", model=_model_title(training), name=name)
 
 
-def data_set(name: str) -> str:
+def data_set(name: str, language: Language = ENGLISH) -> str:
     """The name of a data set as people write it."""
-    return DATA_SETS.get(name, name) or "images without a name"
+    if name == "digits":
+        return language("images.digits")
+    return DATA_SETS.get(name, name) or language("images.nameless")
 
 
 def _model_title(training: Checkpoint) -> str:
@@ -99,26 +103,27 @@ def _model_title(training: Checkpoint) -> str:
     return f"ResNet-{config.variant.removeprefix('resnet')}" if isinstance(config, ResNetConfig) else "MLP"
 
 
-def run_sizes(training: Checkpoint) -> str:
+def run_sizes(training: Checkpoint, language: Language = ENGLISH) -> str:
     """The sizes in words: "784-16-16-10, sigmoid, cross-entropy, batch 32, SGD, 13,002 parameters, float32"."""
     settings = settings_of(training)
     return ", ".join(
         [
-            *_model_sizes(training),
-            batch_size(settings),
-            OPTIMIZERS[settings.optimizer],
-            *([f"shifts up to {settings.pad}"] if settings.pad else []),
-            *(["mirror images"] if settings.flip else []),
-            f"{parameters(training):,} parameters",
+            *_model_sizes(training, language),
+            batch_size(settings, language),
+            OPTIMIZERS.get(settings.optimizer) or language("images.gradient_descent"),
+            *([language("images.shifts", n=settings.pad)] if settings.pad else []),
+            *([language("images.mirrored")] if settings.flip else []),
+            language.count("count.parameter", parameters(training)),
             settings.dtype,
         ]
     )
 
 
-def _model_sizes(training: Checkpoint) -> list[str]:
+def _model_sizes(training: Checkpoint, language: Language) -> list[str]:
     config = training.config
     if isinstance(config, ResNetConfig):
-        return [f"width {config.first_width}", *([] if config.residual else ["without shortcuts"])]
+        width = language("sizes.width", n=config.first_width)
+        return [width] if config.residual else [width, language("images.plain")]
     assert isinstance(config, MLPConfig)
     return ["-".join(map(str, config.sizes)), config.activation, config.loss]
 

@@ -1,4 +1,4 @@
-"""The section of the page on trainings on images."""
+"""The section on trainings on images."""
 
 from __future__ import annotations
 
@@ -12,42 +12,32 @@ from ..sides import side
 from . import image_figures
 from .classified import CLASSIFIED, Classified, read_classified, weights_digest
 from .curves import CHECKPOINT, check_trainings, source_of
-from .image_figures import IMAGES, percent
-from .parts import Picture, picture
-from .training_rows import DifferenceRow, SideRow, first_differences, last_number, notes, pair_title, side_row
+from .document import COUNT, PERCENT, Cell, Column, Form, Paragraph, Part, Picture, Row, Section, Table
+from .image_figures import IMAGES
+from .language import Language
+from .training_rows import (
+    about,
+    difference_columns,
+    first_differences,
+    last_number,
+    notes,
+    pair_title,
+    side_columns,
+    side_row,
+    training_note,
+)
 
-CAPTIONS = {
-    "curves": (
-        "Losses, error rates, gradients and speed",
-        "Loss of the batches and of training and test images, error rates, norm of the gradients, learning rate and "
-        "images per second over the iterations. Where two sides coincide, the thin dashed line of the second lies on "
-        "the wide pale line of the first.",
-    ),
-    "confusion": (
-        "Confusion matrix of the test images",
-        "How many test images of each true class (rows) were taken for which class (columns). The darker a cell off "
-        "the diagonal, the more frequent the mistake.",
-    ),
-    "misclassified": (
-        "Misclassified test images",
-        "The misclassified test images of which the model was surest, with true class, predicted class and the "
-        "probability that the model gave to the latter.",
-    ),
-}
-"""What the figures show, in a few words and in a sentence, by the beginning of their names."""
+LOSS = Form(".4f")
 
 
 @dataclass(frozen=True)
 class ImageRun:
-    """One training on images, on one side or more, as the page shows it."""
+    """One training on images, on one side or more, what the sides classified, and the figures of it."""
 
-    name: str
-    title: str
-    sizes: str
-    notes: list[str]
-    rows: list[SideRow]
-    differences: list[DifferenceRow]
-    pictures: list[Picture]
+    folder: Path
+    trainings: Sequence[Checkpoint]
+    classified: Mapping[str, Classified]
+    files: Sequence[Path]
 
 
 def image_run(folder: Path, trainings: Sequence[Checkpoint]) -> ImageRun:
@@ -57,65 +47,96 @@ def image_run(folder: Path, trainings: Sequence[Checkpoint]) -> ImageRun:
     or a figure cannot be written.
     """
     check_trainings(folder, trainings, IMAGES)
-    classified, title = read_classified(folder), image_figures.run_title(trainings[0])
+    classified = read_classified(folder)
     files = [image_figures.draw(folder, trainings), *image_figures.draw_classified(folder, classified)]
-    return ImageRun(
-        name=folder.name,
-        title=title,
-        sizes=image_figures.run_sizes(trainings[0]),
-        notes=[*notes(trainings), *_classified_notes(trainings, classified)],
-        rows=[_row(training, classified.get(training.side)) for training in trainings],
-        differences=[_difference(left, right, classified) for left, right in combinations(trainings, 2)],
-        pictures=[_picture(file, title, trainings) for file in files],
-    )
+    return ImageRun(folder, trainings, classified, files)
 
 
-def _row(training: Checkpoint, found: Classified | None) -> SideRow:
-    losses = [last_number(training, name) for name in ("loss_train", "loss_test")]
-    accuracies = [_last_accuracy(training, part) for part in ("train", "test")]
-    everything = f"{percent(found.accuracy)} of {len(found.labels):,}" if found else ""
-    return side_row(training, IMAGES, [*losses, *accuracies, everything])
+def image_section(runs: Sequence[ImageRun], language: Language) -> Section:
+    """The section on all trainings on images."""
+    title = language("images.title")
+    explained = Paragraph(language.pieces("images.explained"))
+    found = [_run(place, run, language) for place, run in enumerate(runs, 1)]
+    return Section(title, [explained, *found], "images", short=title)
 
 
-def _last_accuracy(training: Checkpoint, part: str) -> str:
-    values = training.history[f"accuracy_{part}"]
-    return percent(float(values[-1])) if len(values) else ""
+def _run(place: int, run: ImageRun, language: Language) -> Section:
+    first = run.trainings[0]
+    title, sizes = image_figures.run_title(first, language), image_figures.run_sizes(first, language)
+    note = training_note(run.trainings, f"twingrad train {first.model}", language)
+    parts: list[Part] = [about(run.folder.name, sizes, run.trainings, language)]
+    parts += [Paragraph((text,)) for text in [*notes(run.trainings, language), *_classified_notes(run, language)]]
+    rows = [_row(training, run.classified.get(training.side), language) for training in run.trainings]
+    parts.append(Table(f"images-{place}", language("trained.caption", title=title), _columns(language), rows, note))
+    if differences := [_difference(*pair, run.classified, language) for pair in combinations(run.trainings, 2)]:
+        caption = language("trained.differences", title=title)
+        parts.append(Table(f"images-{place}-differences", caption, _difference_columns(language), differences, note))
+    parts += [_picture(file, title, run.trainings, language) for file in run.files]
+    return Section(title, parts, f"image-{place}")
 
 
-def _difference(left: Checkpoint, right: Checkpoint, classified: Mapping[str, Classified]) -> DifferenceRow:
+def _columns(language: Language) -> list[Column]:
+    losses = [Column(name, language(f"images.{name}"), LOSS) for name in ("loss_train", "loss_test")]
+    names = ("accuracy_train", "accuracy_test", "accuracy_everything")
+    accuracies = [Column(name, language(f"images.{name}"), PERCENT) for name in names]
+    return side_columns(IMAGES, [*losses, *accuracies], language)
+
+
+def _row(training: Checkpoint, found: Classified | None, language: Language) -> Row:
+    names = ("loss_train", "loss_test", "accuracy_train", "accuracy_test")
+    everything = Cell(None)
+    if found:
+        everything = Cell(found.accuracy, remark=language.pieces("trained.of", n=len(found.labels)))
+    return side_row(training, IMAGES, [*(last_number(training, name) for name in names), everything], language)
+
+
+def _difference_columns(language: Language) -> list[Column]:
+    accuracy = Column("accuracy_test", language("images.accuracy_test"), PERCENT)
+    return [*difference_columns(language), accuracy, Column("predictions", language("images.differently"), COUNT)]
+
+
+def _difference(left: Checkpoint, right: Checkpoint, classified: Mapping[str, Classified], language: Language) -> Row:
     pair = [classified[training.side] for training in (left, right) if training.side in classified]
-    predictions = f"{image_figures.differing_predictions(pair):,} of {len(pair[0].labels):,}" if len(pair) == 2 else ""
-    return DifferenceRow(
-        pair_title(left, right), [*first_differences(left, right), _accuracy_difference(left, right), predictions]
-    )
+    predictions = Cell(None)
+    if len(pair) == 2:
+        remark = language.pieces("trained.of", n=len(pair[0].labels))
+        predictions = Cell(image_figures.differing_predictions(pair), remark=remark)
+    losses = first_differences(left, right, language)
+    return (pair_title(left, right, language), *losses, _accuracy_difference(left, right), predictions)
 
 
-def _accuracy_difference(left: Checkpoint, right: Checkpoint) -> str:
-    """How far the accuracies on test images are apart at the last evaluation; empty where it is not the same one."""
+def _accuracy_difference(left: Checkpoint, right: Checkpoint) -> float | None:
+    """How far the accuracies on test images are apart at the last evaluation; None where it is not the same one."""
     a, b = ({"at": one.history["evaluated"][-1:], "is": one.history["accuracy_test"][-1:]} for one in (left, right))
     if not len(a["at"]) or list(a["at"]) != list(b["at"]):
-        return ""
-    return percent(abs(float(a["is"][0] - b["is"][0])))
+        return None
+    return abs(float(a["is"][0] - b["is"][0]))
 
 
-def _classified_notes(trainings: Sequence[Checkpoint], classified: Mapping[str, Classified]) -> Iterator[str]:
+def _classified_notes(run: ImageRun, language: Language) -> Iterator[str]:
     """What the reader must know of what was classified: that it is missing, or by which weights, or of which images."""
-    for training in trainings:
+    for training in run.trainings:
         title = side(training.side).title
-        if training.side not in classified:
-            yield f"{title} has not classified all test images: there is no {training.side}/{CLASSIFIED}."
+        if training.side not in run.classified:
+            yield language("images.not_classified", side=title, file=f"{training.side}/{CLASSIFIED}")
             continue
-        found = classified[training.side]
+        found = run.classified[training.side]
         if found.checkpoint.weights_digest != weights_digest(training):
-            weights = f"weights of {side(found.checkpoint.side).title} after {found.checkpoint.iteration:,} iterations"
-            yield f"{title} classified all test images by {weights}, which {training.side}/{CHECKPOINT} does not hold."
+            yield language(
+                "images.other_weights",
+                side=title,
+                trainer=side(found.checkpoint.side).title,
+                n=found.checkpoint.iteration,
+                file=f"{training.side}/{CHECKPOINT}",
+            )
         if found.images.digest != source_of(training, IMAGES).get("digest"):
-            name = image_figures.data_set(found.images.name)
-            yield f"The test images that {title} classified, of {name}, are not those of the training."
+            name = image_figures.data_set(found.images.name, language)
+            yield language("images.other_images", side=title, name=name)
 
 
-def _picture(file: Path, title: str, trainings: Sequence[Checkpoint]) -> Picture:
+def _picture(file: Path, title: str, trainings: Sequence[Checkpoint], language: Language) -> Picture:
     kind, _, only = file.stem.partition("-")
-    what, caption = CAPTIONS[kind]
-    names = " and ".join(side(training.side).title for training in trainings if only in ("", training.side))
-    return picture(file, caption, f"{what}: {title}, by {names}.")
+    kind = "image_curves" if kind == "curves" else kind
+    names = language.joined(side(training.side).title for training in trainings if only in ("", training.side))
+    alt = language("alt.by", what=language(f"alt.{kind}"), title=title, sides=names)
+    return Picture(file, language(f"caption.{kind}"), alt)

@@ -21,7 +21,8 @@ from .curves import (
     training_curves,
 )
 from .figures import SHADES
-from .parts import count, made_with
+from .language import ENGLISH, Language
+from .parts import made_with
 
 
 def draw_text_training(out: Path) -> Path:
@@ -65,18 +66,25 @@ def text_name(training: Checkpoint) -> str:
     return source_name(training, TEXT)
 
 
-def run_title(training: Checkpoint) -> str:
+def run_title(training: Checkpoint, language: Language = ENGLISH) -> str:
     """What was trained on, in words: "tinyshakespeare.txt by characters"."""
-    pieces = {"char": "characters", "byte": "bytes"}[settings_of(training).tokenizer]
-    return f"{text_name(training) or 'a text without a name'} by {pieces}"
+    name = text_name(training) or language("texts.nameless")
+    return language(f"texts.by_{settings_of(training).tokenizer}", name=name)
 
 
-def run_sizes(training: Checkpoint) -> str:
+def run_sizes(training: Checkpoint, language: Language = ENGLISH) -> str:
     """The sizes in words: "4 layers, 4 heads, width 128, context 64, batch 12, 804,096 parameters, float32"."""
     settings = settings_of(training)
-    return (
-        f"{count(settings.layers, 'layer')}, {count(settings.heads, 'head')}, width {settings.width}, "
-        f"context {settings.context}, {batch_size(settings)}, {parameters(training):,} parameters, {settings.dtype}"
+    return ", ".join(
+        [
+            language.count("count.layer", settings.layers),
+            language.count("count.head", settings.heads),
+            language("sizes.width", n=settings.width),
+            language("sizes.context", n=settings.context),
+            batch_size(settings, language),
+            language.count("count.parameter", parameters(training)),
+            settings.dtype,
+        ]
     )
 
 

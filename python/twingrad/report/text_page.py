@@ -1,9 +1,9 @@
-"""The section of the page on trainings on text."""
+"""The section on trainings on text."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, zip_longest
 from pathlib import Path
@@ -15,38 +15,34 @@ from ..format import Checkpoint
 from ..sides import side
 from . import text_figures
 from .curves import check_trainings, parameters
-from .parts import Picture, count, error_text, picture
+from .document import COUNT, ERROR, Cell, Column, Form, Listing, Listings, Paragraph, Part, Picture, Row, Section, Table
+from .language import Language
 from .text_figures import TEXT
-from .training_rows import DifferenceRow, SideRow, first_differences, last_number, notes, pair_title, side_row
+from .training_rows import (
+    about,
+    difference_columns,
+    first_differences,
+    last_number,
+    notes,
+    pair_title,
+    side_columns,
+    side_row,
+    training_note,
+)
 
 SAMPLE = "sample.txt"
 SAMPLE_LENGTH = 1500
-CAPTION = (
-    "Loss in nats per token, norm of the gradients, learning rate and tokens per second over the iterations. Where two "
-    "sides coincide, the thin dashed line of the second lies on the wide pale line of the first."
-)
-
-
-@dataclass(frozen=True)
-class _Sample:
-    title: str
-    text: str
-    note: str
+LOSS = Form(".4f")
 
 
 @dataclass(frozen=True)
 class TextRun:
-    """One training on text, on one side or more, as the page shows it."""
+    """One training on text, on one side or more, the beginnings of texts by side, and the figure."""
 
-    name: str
-    title: str
-    sizes: str
-    notes: list[str]
-    rows: list[SideRow]
-    differences: list[DifferenceRow]
-    picture: Picture
-    samples: list[_Sample]
-    sample_notes: list[str]
+    folder: Path
+    trainings: Sequence[Checkpoint]
+    samples: Mapping[str, str]
+    file: Path
 
 
 def text_run(folder: Path, trainings: Sequence[Checkpoint]) -> TextRun:
@@ -55,53 +51,79 @@ def text_run(folder: Path, trainings: Sequence[Checkpoint]) -> TextRun:
     Raises InputError where they are not on text or not of the same training, or the figure cannot be written.
     """
     check_trainings(folder, trainings, TEXT)
-    title, sizes = text_figures.run_title(trainings[0]), text_figures.run_sizes(trainings[0])
-    names = " and ".join(side(training.side).title for training in trainings)
-    samples = [sample for training in trainings if (sample := _sample(folder, training))]
-    file = text_figures.draw(folder, trainings)
-    return TextRun(
-        name=folder.name,
-        title=title,
-        sizes=sizes,
-        notes=list(notes(trainings)),
-        rows=[_row(training) for training in trainings],
-        differences=[_difference(left, right) for left, right in combinations(trainings, 2)],
-        picture=picture(file, CAPTION, f"Losses, gradients and speed of a mini-GPT on {title}, by {names}."),
-        samples=samples,
-        sample_notes=list(_sample_notes(trainings, samples)),
-    )
+    files = {training.side: folder / training.side / SAMPLE for training in trainings}
+    samples = {name: _beginning(file) for name, file in files.items() if file.exists()}
+    return TextRun(folder, trainings, samples, text_figures.draw(folder, trainings))
 
 
-def _row(training: Checkpoint) -> SideRow:
+def text_section(runs: Sequence[TextRun], language: Language) -> Section:
+    """The section on all trainings on text."""
+    title = language("texts.title")
+    parts = [Paragraph(language.pieces("texts.explained"))]
+    found = [_run(place, run, language) for place, run in enumerate(runs, 1)]
+    return Section(title, [*parts, *found], "texts", short=title)
+
+
+def _run(place: int, run: TextRun, language: Language) -> Section:
+    first, name = run.trainings[0], run.folder.name
+    title, sizes = text_figures.run_title(first, language), text_figures.run_sizes(first, language)
+    sides = language.joined(side(training.side).title for training in run.trainings)
+    note = training_note(run.trainings, "twingrad train gpt", language)
+    parts: list[Part] = [about(name, sizes, run.trainings, language)]
+    parts += [Paragraph((text,)) for text in notes(run.trainings, language)]
+    rows = [_row(training, language) for training in run.trainings]
+    parts.append(Table(f"text-{place}", language("trained.caption", title=title), _columns(language), rows, note))
+    if differences := [_difference(*pair, language) for pair in combinations(run.trainings, 2)]:
+        caption = language("trained.differences", title=title)
+        columns = [*difference_columns(language), Column("best_loss", language("texts.best_difference"), ERROR)]
+        parts.append(Table(f"text-{place}-differences", caption, columns, differences, note))
+    parts.append(Picture(run.file, language("caption.text"), language("alt.text", title=title, sides=sides)))
+    listings = [_listing(name, text, language) for name, text in run.samples.items()]
+    parts += [Listings(listings)] if listings else []
+    parts += [Paragraph((text,)) for text in _sample_notes(run, language)]
+    return Section(title, parts, f"text-{place}")
+
+
+def _columns(language: Language) -> list[Column]:
+    names = ("loss_train", "loss_validation", "best_loss")
+    losses = [Column(name, language(f"texts.{name}"), LOSS) for name in names]
+    parameter = Column("parameters", language("texts.parameters"), COUNT)
+    return [*side_columns(TEXT, losses, language), parameter]
+
+
+def _row(training: Checkpoint, language: Language) -> Row:
     history = training.history
-    best = [f"{history['loss_validation'][k]:.4f} at {history['evaluated'][k]:,}" for k in _best(training)]
     losses = [last_number(training, name) for name in ("loss_train", "loss_validation")]
-    return side_row(training, TEXT, [*losses, "".join(best)], f"{parameters(training):,}")
+    best = _best(training)
+    at = language.pieces("texts.at", n=int(history["evaluated"][best])) if best is not None else ""
+    value = float(history["loss_validation"][best]) if best is not None else None
+    return (*side_row(training, TEXT, [*losses, Cell(value, remark=at)], language), parameters(training))
 
 
-def _best(training: Checkpoint) -> list[int]:
-    """The evaluation with the smallest validation loss; none before the first one."""
+def _best(training: Checkpoint) -> int | None:
+    """The evaluation with the smallest validation loss; None before the first one."""
     validation = training.history["loss_validation"]
-    return [int(np.argmin(validation))] if len(validation) else []
+    return int(np.argmin(validation)) if len(validation) else None
 
 
-def _difference(left: Checkpoint, right: Checkpoint) -> DifferenceRow:
-    best = [float(training.history["loss_validation"][k]) for training in (left, right) for k in _best(training)]
-    last = error_text(abs(best[0] - best[1])) if len(best) == 2 else ""
-    return DifferenceRow(pair_title(left, right), [*first_differences(left, right), last])
+def _difference(left: Checkpoint, right: Checkpoint, language: Language) -> Row:
+    best = [float(one.history["loss_validation"].min()) for one in (left, right) if _best(one) is not None]
+    last = abs(best[0] - best[1]) if len(best) == 2 else None
+    return (pair_title(left, right, language), *first_differences(left, right, language), last)
 
 
-def _sample(folder: Path, training: Checkpoint) -> _Sample | None:
-    """The beginning of a text that the model wrote; None where there is no file."""
-    file = folder / training.side / SAMPLE
-    if not file.exists():
-        return None
+def _beginning(file: Path) -> str:
+    """The beginning of a text that a model wrote, longer than what is shown of it."""
     with reading(file), file.open("rb") as opened:
         begun = opened.read(4 * SAMPLE_LENGTH + 4)  # no character of UTF-8 is longer than four bytes
     decoded = begun.decode("utf-8", "replace").replace("\r\n", "\n")
-    text = "".join(_visible(character) for character in decoded).strip("\n")
-    note = f"The first {SAMPLE_LENGTH:,} characters." if len(text) > SAMPLE_LENGTH else ""
-    return _Sample(side(training.side).title, text[:SAMPLE_LENGTH], note)
+    return "".join(_visible(character) for character in decoded).strip("\n")
+
+
+def _listing(name: str, text: str, language: Language) -> Listing:
+    remark = language("texts.first_characters", n=SAMPLE_LENGTH) if len(text) > SAMPLE_LENGTH else ""
+    title = language("texts.sample", side=side(name).title)
+    return Listing(title, text[:SAMPLE_LENGTH] or language("texts.nothing"), remark)
 
 
 def _visible(character: str) -> str:
@@ -110,18 +132,17 @@ def _visible(character: str) -> str:
     return "\N{REPLACEMENT CHARACTER}" if is_control else character
 
 
-def _sample_notes(trainings: Sequence[Checkpoint], samples: Sequence[_Sample]) -> Iterator[str]:
+def _sample_notes(run: TextRun, language: Language) -> Iterator[str]:
     """How far two texts go together, and which are missing."""
-    if len(samples) == 2:
-        a, b = (sample.text for sample in samples)
+    if len(run.samples) == 2:
+        a, b = (text[:SAMPLE_LENGTH] for text in run.samples.values())
         same = next((place for place, (x, y) in enumerate(zip_longest(a, b)) if x != y), None)
         if same is None:
-            yield "Both texts are the same, as far as they are shown."
+            yield language("texts.same")
         elif same:
-            yield f"The first {count(same, 'character')} of both texts are the same."
-    shown = [sample.title for sample in samples]
-    missing = [training.side for training in trainings if side(training.side).title not in shown]
+            yield language("texts.same_beginning", characters=language.count("count.character", same))
+    missing = [training.side for training in run.trainings if training.side not in run.samples]
     if missing:
-        titles = " and ".join(side(name).title for name in missing)
-        files = " and ".join(f"{name}/{SAMPLE}" for name in missing)
-        yield f"There is no text by {titles}: {files}, which 'twingrad generate' can fill, would be shown here."
+        who = language.joined(side(name).title for name in missing)
+        files = language.joined(f"{name}/{SAMPLE}" for name in missing)
+        yield language("texts.no_sample", sides=who, files=files)

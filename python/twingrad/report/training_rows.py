@@ -1,103 +1,117 @@
-"""What the page's sections on trainings that leave checkpoints have in common: rows of tables, and notes."""
+"""What the sections on trainings that leave checkpoints have in common: columns and rows of tables, and notes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from ..format import Checkpoint
+from ..format import Checkpoint, Training
 from ..sides import side, sides
 from .curves import CHECKPOINT, Kind, unlike_conditions
-from .parts import count, error_text, made_with, relative_difference
+from .document import COUNT, DURATION, ERROR, TEXT, Cell, Column, Form, Paragraph, Row, ranges
+from .language import Code, Language, Pieces
+from .parts import made_by, made_with, provenance, relative_difference
 
 FIRST = (10, 100)
 """Steps over which two trainings are held against each other: later, rounding errors have grown."""
+SPEED = Form(",.0f")
 
 
-@dataclass(frozen=True)
-class SideRow:
-    """The training of one side; an empty text among the numbers is one that there is not."""
-
-    title: str
-    numbers: list[str]
-    made_with: str
-    made_on: str
+def training_note(trainings: Sequence[Training | Checkpoint], command: str, language: Language) -> Pieces:
+    """The note below tables of trainings: the options of the command are their settings, which the files hold."""
+    processors = dict.fromkeys(str(training.versions.get("processor", "")) for training in trainings)
+    made = dict.fromkeys(made_by(side(one.side).title, one.versions, language) for one in trainings)
+    return provenance(language, [*filter(None, processors)], [*made], max(one.created for one in trainings), command)
 
 
-@dataclass(frozen=True)
-class DifferenceRow:
-    """How far two sides are apart; `title` names them."""
+def side_columns(kind: Kind, columns: Sequence[Column], language: Language) -> list[Column]:
+    """The columns of the table of sides, those of this kind of training among them."""
+    unit = language(f"trained.{kind.unit}_per_second")
+    return [
+        Column("side", language("trained.side")),
+        *(
+            Column("iterations", language("trained.iterations"), COUNT),
+            Column("status", language("trained.status"), TEXT),
+        ),
+        *columns,
+        Column(f"{kind.unit}_per_second", unit, SPEED),
+        Column(
+            f"{kind.unit}_per_second",
+            language("trained.quartiles"),
+            ranges(SPEED, ("lower_quartile", "upper_quartile")),
+        ),
+        Column("seconds", language("trained.time"), DURATION),
+    ]
 
-    title: str
-    numbers: list[str]
 
-
-def side_row(training: Checkpoint, kind: Kind, numbers: Sequence[str], *others: str) -> SideRow:
-    """The row of a training: how many steps were taken, `numbers`, how fast and for how long, `others`."""
-    speed, spread = "", ""
+def side_row(training: Checkpoint, kind: Kind, numbers: Row, language: Language) -> Row:
+    """The row of a training: how many steps were taken, `numbers`, how fast and for how long."""
+    speed: float | None = None
+    spread: tuple[float, float] | None = None
     if training.iteration:
-        low, middle, high = np.quantile(kind.per_second(training), (0.25, 0.5, 0.75))
-        speed, spread = f"{middle:,.0f}", f"{low:,.0f} – {high:,.0f}"
-    return SideRow(
-        title=side(training.side).title,
-        numbers=[
-            f"{training.iteration:,} of {kind.settings_of(training).iterations:,}",
-            training.status,
-            *numbers,
-            speed,
-            spread,
-            _duration(float(training.history["seconds"].sum())),
-            *others,
-        ],
-        made_with=made_with(training.versions),
-        made_on=_made_on(training),
+        low, speed, high = (float(one) for one in np.quantile(kind.per_second(training), (0.25, 0.5, 0.75)))
+        spread = low, high
+    total = kind.settings_of(training).iterations
+    return (
+        side(training.side).title,
+        Cell(training.iteration, remark=language.pieces("trained.of", n=total)),
+        language(f"status.{training.status}"),
+        *numbers,
+        *(speed, spread, float(training.history["seconds"].sum())),
     )
 
 
-def _made_on(training: Checkpoint) -> str:
+def about(folder: str, sizes: str, trainings: Sequence[Checkpoint], language: Language) -> Paragraph:
+    """Where a training lies, its sizes, and what made it where."""
+    pieces = language.pieces("trained.folder", folder=Code(f"training/{folder}"), sizes=sizes)
+    for training in trainings:
+        values = {"side": side(training.side).title, "made": made_with(training.versions)}
+        pieces += (" ", *language.pieces("trained.made", **values, where=_made_on(training, language)))
+    return Paragraph(pieces, soft=True)
+
+
+def _made_on(training: Checkpoint, language: Language) -> str:
     versions = training.versions
     conditions = [str(versions[key]) for key in ("processor", "device") if key in versions]
-    conditions += [f"threads: {versions['threads']}"] if "threads" in versions else []
-    return ", ".join(conditions) or "unknown"
+    conditions += [language("trained.threads", n=versions["threads"])] if "threads" in versions else []
+    return ", ".join(conditions) or language("trained.unknown")
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 60.0:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60.0)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def last_number(training: Checkpoint, name: str, form: str = ".4f") -> str:
-    """The last number of that name in the history; empty before the first evaluation."""
+def last_number(training: Checkpoint, name: str) -> float | None:
+    """The last number of that name in the history; None before the first evaluation."""
     values = training.history[name]
-    return format(float(values[-1]), form) if len(values) else ""
+    return float(values[-1]) if len(values) else None
 
 
-def pair_title(left: Checkpoint, right: Checkpoint) -> str:
+def pair_title(left: Checkpoint, right: Checkpoint, language: Language) -> str:
     """The names of two sides."""
-    return f"{side(left.side).title} and {side(right.side).title}"
+    return language.joined(side(one.side).title for one in (left, right))
 
 
-def first_differences(left: Checkpoint, right: Checkpoint) -> list[str]:
+def difference_columns(language: Language) -> list[Column]:
+    """The first columns of the table of differences: the sides, and their losses over the steps of `FIRST`."""
+    first = [Column(f"loss_{n}", language("trained.first_steps", n=n), ERROR) for n in FIRST]
+    return [Column("sides", language("trained.sides")), *first]
+
+
+def first_differences(left: Checkpoint, right: Checkpoint, language: Language) -> list[Cell]:
     """The largest relative difference of two sides' losses over the steps of `FIRST`."""
     a, b = left.history["loss"], right.history["loss"]
-    numbers = []
+    cells = []
     for first in FIRST:
         steps = min(first, len(a), len(b))
-        fewer = f" ({count(steps, 'step')})" if steps < first else ""
-        numbers.append(f"{error_text(relative_difference(a[:steps], b[:steps]))}{fewer}" if steps else "")
-    return numbers
+        fewer = f"({language.count('count.step', steps)})" if 0 < steps < first else ""
+        cells.append(Cell(relative_difference(a[:steps], b[:steps]) if steps else None, remark=fewer))
+    return cells
 
 
-def notes(trainings: Sequence[Checkpoint]) -> Iterator[str]:
+def notes(trainings: Sequence[Checkpoint], language: Language) -> Iterator[str]:
     """What the reader must know: sides that are missing, speeds that are not to be compared."""
     there = [training.side for training in trainings]
     for name in sides():
         if name not in there:
-            yield f"{side(name).title} has not trained here: there is no {name}/{CHECKPOINT}."
+            yield language("trained.missing", side=side(name).title, file=f"{name}/{CHECKPOINT}")
     for key, texts in unlike_conditions(trainings).items():
         each = "; ".join(f"{side(name).title}: {text}" for name, text in zip(there, texts, strict=True))
-        yield f"The speeds are not to be compared: the {key} differed ({each})."
+        yield language("trained.unlike", what=language(f"conditions.{key}"), each=each)
