@@ -124,6 +124,14 @@ function answer_convergence(arguments, progress)
     return Dict("reference_check" => arrays["reference/state_check"][])
 end
 
+"Time `workload` on the arrays in the file `arrays`, null for a ceiling; see `visit`."
+function answer_bench(arguments, progress)
+    names = (:seconds, :samples, :first)
+    return visit(
+        arguments["workload"], arguments["arrays"]; (name => arguments[String(name)] for name in names)...,
+    )
+end
+
 const VERBS = Dict(
     "run" => answer_run,
     "train-control" => answer_train_control,
@@ -134,6 +142,7 @@ const VERBS = Dict(
     "generate" => answer_generate,
     "attack" => answer_attack,
     "convergence" => answer_convergence,
+    "bench" => answer_bench,
 )
 
 "The reply to one request: \"result\" => ... or \"error\" => ..."

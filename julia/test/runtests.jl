@@ -21,6 +21,7 @@ using TwinGrad: TwinGrad
         "comparator",
         "training",
         "experiments",
+        "bench",
         "command",
     )
         @testset "$part" begin
