@@ -32,6 +32,8 @@ report: setup
 	  $(BIN)/twingrad train resnet --side $$side --iterations $(RESNET_ITERATIONS) --width 8 --evaluate-every 50 \
 	    --out report/training/resnet20-digits; \
 	done
+	$(BIN)/twingrad attack --checkpoint report/training/mlp-digits --out report/experiments/attack-mlp
+	$(BIN)/twingrad experiment depth --part flow --out report/experiments/depth
 	$(BIN)/twingrad report --out report
 
 test: setup lint

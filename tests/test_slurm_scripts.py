@@ -14,14 +14,15 @@ from twingrad.cli import app
 SCRIPTS = sorted((Path(__file__).parents[1] / "docs/slurm").glob("*.sbatch"))
 TASKS = {"one_gpu": 1, "one_node": 4, "several_nodes": 8}
 
-# Starts the tasks that its options or the job ask for, hands USR1 to them, and ends with their highest status.
+# Starts the tasks that its options or the job ask for, hands USR1 to them, and ends with their highest status. What is
+# done once on each machine is done in turn, for here the machines share one disk.
 SRUN = """
-tasks=$SLURM_NTASKS
-while [[ $1 == --* ]]; do [[ $1 == --ntasks=* ]] && tasks=${1#*=}; shift; done
+tasks=$SLURM_NTASKS in_turn=()
+while [[ $1 == --* ]]; do [[ $1 == --ntasks=* ]] && tasks=${1#*=} in_turn=(flock "$0"); shift; done
 pids=()
 trap 'kill -USR1 "${pids[@]}"' USR1
 for ((rank = 0; rank < tasks; rank++)); do
-  SLURM_PROCID=$rank SLURM_LOCALID=$((rank % 4)) SLURM_NTASKS=$tasks "$@" &
+  SLURM_PROCID=$rank SLURM_LOCALID=$((rank % 4)) SLURM_NTASKS=$tasks "${in_turn[@]}" "$@" &
   pids+=($!)
 done
 highest=0

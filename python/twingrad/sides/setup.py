@@ -13,6 +13,9 @@ from .. import paths
 from ..errors import InputError
 from .locate_julia import SWITCHED_OFF, find_julia, is_instantiated, too_old, version_of
 
+CHECK = "using TwinGrad"
+RESOLVE = "using Pkg; Pkg.resolve(); Pkg.instantiate(); using TwinGrad"
+"""Where the Manifest is older than the packages that TwinGrad needs."""
 INSTANTIATE = """
 using Pkg
 VERSION < v"1.11" && Pkg.develop(path="julia")
@@ -49,16 +52,20 @@ def _outcome() -> str:
 def _instantiate_root(console: Console, executable: str) -> None:
     root = paths.root()
     ready = is_instantiated(root)
-    command = [executable, "--startup-file=no", f"--project={root}", "-e", "using TwinGrad" if ready else INSTANTIATE]
     console.print(
         f"Julia at {executable}: {'checking' if ready else 'installing'} the packages of {root}", soft_wrap=True
     )
     # By itself Julia writes compiled code with half of the processors.
     environment = os.environ | {"JULIA_IMAGE_THREADS": os.environ.get("JULIA_IMAGE_THREADS", str(os.cpu_count()))}
-    try:
-        subprocess.run(command, cwd=root, check=True, stdout=sys.stderr, env=environment)
-    except (OSError, subprocess.CalledProcessError) as error:
-        console.print(f"The packages of {root} could not be installed: {error}", soft_wrap=True)
+    problem: Exception | None = None
+    for script in (CHECK, RESOLVE) if ready else (INSTANTIATE,):
+        command = [executable, "--startup-file=no", f"--project={root}", "-e", script]
+        try:
+            subprocess.run(command, cwd=root, check=True, stdout=sys.stderr, env=environment)
+            return
+        except (OSError, subprocess.CalledProcessError) as error:
+            problem = error
+    console.print(f"The packages of {root} could not be installed: {problem}", soft_wrap=True)
 
 
 def _resolve_juliapkg(console: Console) -> None:
