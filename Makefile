@@ -13,7 +13,7 @@ TEXT_ITERATIONS   ?= 200
 MLP_ITERATIONS    ?= 2000
 RESNET_ITERATIONS ?= 100
 
-.PHONY: report test setup lint compare-test julia-test format clean
+.PHONY: report test setup lint python-test compare-test julia-test format clean
 
 report: setup
 	$(BIN)/twingrad compare --save report/comparison.json
@@ -36,9 +36,13 @@ report: setup
 	$(BIN)/twingrad experiment depth --part flow --out report/experiments/depth
 	$(BIN)/twingrad report --out report
 
-test: setup lint
-	$(BIN)/pytest tests -n 2 --dist loadfile
+# The Python tests need no Julia: they run while it compiles its packages.
+test: lint
+	@$(MAKE) --no-print-directory --jobs=2 setup python-test
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going compare-test julia-test
+
+python-test: $(VENV)/installed
+	$(BIN)/pytest tests -n 2 --dist loadfile
 
 compare-test:
 	$(BIN)/pytest compare
