@@ -36,9 +36,9 @@ report: setup
 	$(BIN)/twingrad experiment depth --part flow --out report/experiments/depth
 	$(BIN)/twingrad report --out report
 
-# The Python tests need no Julia: they run while it compiles its packages.
-test: lint
-	@$(MAKE) --no-print-directory --jobs=2 setup python-test
+# Lint and the Python tests need no Julia: they run while it compiles its packages.
+test: $(VENV)/installed
+	@$(MAKE) --no-print-directory --jobs=2 setup lint python-test
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going compare-test julia-test
 
 python-test: $(VENV)/installed
@@ -47,7 +47,8 @@ python-test: $(VENV)/installed
 compare-test:
 	$(BIN)/pytest compare
 
-# Julia's own tests, where there is a Julia, run beside the comparison. Bounds checks stay as the code has them, so that nothing is precompiled twice.
+# Julia's own tests, where there is a Julia, run beside the comparison. Bounds checks stay as the code has them, so that
+# nothing is precompiled twice.
 julia-test:
 	@if $(BIN)/twingrad julia --version >/dev/null 2>&1; then \
 	  $(BIN)/twingrad julia -e 'using Pkg; Pkg.test("TwinGrad"; julia_args=["--check-bounds=auto"])'; \
