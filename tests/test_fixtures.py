@@ -9,7 +9,7 @@ from twingrad.fixtures import generate
 from twingrad.fixtures.control_net import METHODS, control_net_recipes
 from twingrad.fixtures.finite_differences import confirm
 from twingrad.fixtures.gpt import gpt_recipes
-from twingrad.fixtures.mlp import mlp_recipes
+from twingrad.fixtures.mlp import KINK, mlp_recipes
 from twingrad.fixtures.recipes import recipes
 from twingrad.fixtures.resnet import resnet_recipes
 from twingrad.format import read_case
@@ -112,3 +112,14 @@ def test_lint_names_orphans_missing_and_foreign_files(tmp_path, small_case):
     assert "orphan.h5: expected a case of the generator, found an orphan" in found
     assert f"{name}.h5: expected a sealed case '{name}'" in found
     assert "control_net-net-euler-donut2d.h5: expected a case, found no file" in found
+
+
+def test_no_hidden_unit_of_a_relu_case_is_at_its_kink():
+    cases = [read_case(file) for file in paths.case_files() if file.stem.startswith("mlp-relu")]
+    assert len(cases) >= 8
+    for case in cases:
+        params, y = case.groups["params"], case.groups["inputs"]["x"]
+        for layer in range(len(case.config.sizes) - 2):
+            before = y @ params[f"layers.{layer}.weight"].T + params[f"layers.{layer}.bias"]
+            assert np.abs(before).min() > KINK, f"{case.name}, layer {layer}"
+            y = np.maximum(before, 0.0)

@@ -10,7 +10,7 @@ The same file on the Julia side is `julia/src/adversarial.jl`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,14 +27,13 @@ from .errors import InputError
 from .format import read_checkpoint, read_training
 from .format.training import FORMAT as TRAINING_FORMAT
 from .models.control_net import ControlNet
+from .progress import Progress
 from .specs import MODELS, Array, ControlNetConfig, check_arrays
-from .training.classifier import as_read, images_for, load_classifier
+from .training.classifier import as_read, images_for, likeliest, load_classifier
 from .training.settings import control_settings
 
 BATCH = 100
 DTYPES = ("float64", "float32")
-
-Progress = Callable[[Mapping[str, Any]], None]
 
 
 class Target:
@@ -91,8 +90,7 @@ class ImageTarget(Target):
 
     def likeliest(self, output: Tensor) -> tuple[Array, Array]:
         """The class with the largest score, and its probability by the softmax of the scores."""
-        confidences, classes = torch.softmax(output.double(), 1).max(1)
-        return classes.cpu().numpy(), confidences.cpu().numpy()
+        return likeliest(output)
 
 
 class PlanarTarget(Target):

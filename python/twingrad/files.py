@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError
 
@@ -42,6 +44,16 @@ def reading(file: Path) -> Iterator[None]:
     except OSError as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
         raise InputError(str(file), expected="a readable file", found=found) from None
+
+
+def read_json(file: Path, expected: str = "JSON") -> Any:
+    """What the JSON in a file says; raises InputError naming what was `expected` where it cannot be read or is none."""
+    with reading(file):
+        data = file.read_bytes()
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(str(file), expected=expected, found=f"something else ({error})") from None
 
 
 def make_folder(folder: Path) -> Path:

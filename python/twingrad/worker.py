@@ -25,12 +25,11 @@ from .errors import InputError
 from .experiments import convergence
 from .format import Result, read_case, read_checkpoint
 from .format.result import now
+from .progress import Progress
 from .sides.table import side, source_digest
 from .sides.worker_process import PROTOCOL
 from .training import classifier, control, gpt
 from .training.settings import classifier_settings, control_settings, gpt_settings
-
-Progress = Callable[[Mapping[str, Any]], None]
 
 
 def versions() -> dict[str, Any]:

@@ -6,14 +6,12 @@ the report say the same.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import InputError
-from ..files import reading, replacing
+from ..files import read_json, replacing
 from ..validation import validate
 
 FORMAT, FORMAT_VERSION = "twingrad-bench", 1
@@ -177,11 +175,4 @@ class Bench(_Entry):
 def read_bench(file: Path) -> Bench:
     """Read a saved run; raises InputError naming the file, the entry, what was expected and what was found."""
     file = Path(file)
-    with reading(file):
-        text = file.read_bytes()
-    try:
-        values = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        found = f"something else ({error})"
-        raise InputError(str(file), expected=f"JSON of format {FORMAT}", found=found) from None
-    return validate(Bench, values, str(file))
+    return validate(Bench, read_json(file, f"JSON of format {FORMAT}"), str(file))

@@ -18,6 +18,7 @@ from ..files import make_folder
 from .app import Device, SideName, Threads, TimeLimit, console, progress_bar, train_app
 
 if TYPE_CHECKING:
+    from ..format import Checkpoint
     from ..training.distributed import Team
 
 SAVED_EARLY = 75
@@ -239,15 +240,22 @@ def _described(side: str, state: State) -> str:
     return f"{text} {state['tokens_per_second']:,.0f} tok/s"
 
 
+def reached(file: Path, trained: Checkpoint, units: int, name: str) -> str:
+    """The start of the line on a training: how far it came, and how many units (`units` of a sample) a second."""
+    line = f"{file}: {trained.status} after {trained.iteration} iterations"
+    seconds, settings = trained.history["seconds"], trained.settings
+    if len(seconds):
+        units *= settings["batch"] * settings["accumulation"]
+        line += f", {units / statistics.median(seconds):,.0f} {name}/s"
+    return line
+
+
 def _tell_gpt(file: Path) -> None:
     from ..format import read_checkpoint
 
     trained = read_checkpoint(file)
-    history, settings = trained.history, trained.settings
-    tokens = settings["batch"] * settings["accumulation"] * settings["context"]
-    line = f"{file}: {trained.status} after {trained.iteration} iterations"
-    if len(history["seconds"]):
-        line += f", {tokens / statistics.median(history['seconds']):,.0f} tokens/s"
+    history = trained.history
+    line = reached(file, trained, trained.settings["context"], "tokens")
     if len(history["evaluated"]):
         best = int(history["loss_validation"].argmin())
         line += (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ import typer
 from ..errors import InputError
 from ..files import make_folder
 from .app import Device, SideName, Threads, TimeLimit, console, progress_bar, train_app
-from .train import STARTED_BY_TORCHRUN
+from .train import STARTED_BY_TORCHRUN, reached
 
 Out = Annotated[Path, typer.Option(help="Folder for SIDE/last.h5, the images file and the figures.")]
 Data = Annotated[
@@ -196,11 +195,7 @@ def _tell(file: Path) -> None:
     from ..format import read_checkpoint
 
     trained = read_checkpoint(file)
-    history, settings = trained.history, trained.settings
-    line = f"{file}: {trained.status} after {trained.iteration} iterations"
-    if len(history["seconds"]):
-        images = settings["batch"] * settings["accumulation"]
-        line += f", {images / statistics.median(history['seconds']):,.0f} images/s"
+    history, line = trained.history, reached(file, trained, 1, "images")
     if len(history["evaluated"]):
         numbers = {name: values[-1] for name, values in history.items()}
         line += (

@@ -11,7 +11,7 @@ The same file on the Julia side is `julia/src/experiments/convergence.jl`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -28,6 +28,7 @@ from ..errors import InputError
 from ..format import hdf5, read_training
 from ..format.result import now
 from ..models.control_net import ControlNet
+from ..progress import Progress
 from ..specs import MODELS, Arrays, ControlNetConfig, check_arrays
 from ..specs.control_net import Method
 from ..training.settings import control_settings
@@ -37,8 +38,6 @@ METHODS: tuple[Method, ...] = get_args(Method)
 REFERENCE_METHOD: Method = "kutta4"
 REFERENCE_FACTOR = 8
 """The reference takes so many times the steps of the finest grid: its error is 8⁴ times smaller than kutta4's there."""
-
-Progress = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from ..specs.resnet import IMAGENET_BLOCKS, Variant
 from ..training.settings import ClassifierSettings, classifier_settings, preset
 
 DOCUMENT_FORMAT = "twingrad-degradation"
-DEPTHS = (20, 32, 44, 56)
 SMALL = {"width": 4, "batch": 16, "iterations": 300, "pad": 0, "flip": False}
 """What differs from the preset `cpu` of `train resnet`: networks so small that all of them train in minutes."""
 LAST = 0.1

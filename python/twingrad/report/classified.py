@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..data.images import Images
 from ..errors import InputError
-from ..files import make_folder, reading, replacing
+from ..files import make_folder, read_json, replacing
 from ..format import Checkpoint, hdf5
 from ..format.result import now
 from ..sides import side as find_side
@@ -177,12 +176,7 @@ def read_classified(out: Path) -> dict[str, Classified]:
 
 
 def _read(file: Path, name: str) -> Classified:
-    try:
-        with reading(file):
-            values = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(str(file), expected="JSON", found=f"something else ({error})") from None
-    found = validate(Classified, values, str(file))
+    found = validate(Classified, read_json(file), str(file))
     if found.side != name:
         raise InputError(f"{file}, side", expected=repr(name), found=repr(found.side))
     return found

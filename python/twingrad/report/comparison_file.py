@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..comparator import Check
 from ..errors import InputError, one_of
-from ..files import reading
+from ..files import read_json
 from ..harness import INCOMPARABLE, Comparison, Source
 from ..sides import sides
 from ..validation import validate
@@ -60,12 +59,7 @@ def read_comparison(file: Path) -> Comparison:
         InputError: it is no JSON, of another format or version, an entry is missing, unknown or of the wrong type,
             or its verdict does not follow from its checks.
     """
-    try:
-        with reading(file):
-            data = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(str(file), expected="JSON", found=f"something else ({error})") from None
-    entries = validate(_ComparisonFile, data, str(file))
+    entries = validate(_ComparisonFile, read_json(file), str(file))
     for place, source in enumerate(entries.sources):
         if source.side not in sides():
             where = f"{file}, sources.{place}.side"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -10,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import InputError
-from ..files import reading
+from ..files import read_json
 from ..validation import validate
 
 
@@ -124,12 +123,7 @@ def find_experiments(out: Path, name: str) -> Iterator[Path]:
 
 def read_experiment(file: Path, kind: type[Experiment]) -> Experiment:
     """The numbers of an experiment; raises InputError where the file is damaged, or an entry is missing or unfit."""
-    try:
-        with reading(file):
-            values = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(str(file), expected="JSON", found=f"something else ({error})") from None
-    found = validate(kind, values, str(file))
+    found = validate(kind, read_json(file), str(file))
     if not found.sides:
         raise InputError(f"{file}, sides", expected="a side that ran", found="none")
     return found

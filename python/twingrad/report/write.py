@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError
-from ..files import make_folder, replacing
+from ..files import make_folder, read_json, replacing
 from .collect import document, read_saved
 from .csv_files import csv_text
 from .document import tables
@@ -97,10 +96,7 @@ def _remove_stale(out: Path, names: set[str]) -> None:
     file = out / WRITTEN
     if not file.exists():
         return
-    try:
-        before = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise InputError(str(file), expected="JSON", found=f"something else ({error})") from None
+    before = read_json(file)
     folders = ("tables/", f"{LATEX}/tables/", f"{LATEX}/figures/")
     for name in before:
         if name not in names and name.startswith(folders) and ".." not in name:

@@ -22,10 +22,11 @@ from ..data.philox import Stream
 from ..engine import MODELS, choose_device, choose_dtype
 from ..errors import InputError
 from ..format.checkpoint import Checkpoint, read_checkpoint
+from ..progress import Progress
 from ..specs import MODELS as SPECS
 from ..specs import Array, Arrays, MLPConfig, ModelConfig, ResNetConfig
 from .distributed import Team
-from .run import Progress, Run, Task, preemption
+from .run import Run, Task, preemption
 from .settings import CLASSIFIER_SETTINGS, ClassifierSettings
 
 EVALUATION_BATCH = 250
@@ -181,11 +182,11 @@ def classify(
         with precision():
             scores = module(inputs)
             total += m * float(module.loss(scores, targets))
-        found.append((labels, *_likeliest(scores)))
+        found.append((labels, *likeliest(scores)))
     return Classified(total / n, *(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
 
-def _likeliest(scores: Tensor) -> tuple[Array, Array]:
+def likeliest(scores: Tensor) -> tuple[Array, Array]:
     """The class with the largest score, and its probability by the softmax of the scores, of each sample."""
     confidences, classes = torch.softmax(scores.double(), 1).max(1)
     return classes.cpu().numpy(), confidences.cpu().numpy()

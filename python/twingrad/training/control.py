@@ -6,7 +6,7 @@ The same file on the Julia side is `julia/src/training/control.jl`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,13 @@ from ..data.planar import normal_params, planar
 from ..engine import autograd_gradient, choose_dtype, to_array
 from ..format.training import Training, read_training
 from ..models.control_net import ControlNet
+from ..progress import Progress
 from ..specs import Arrays, ControlNetConfig
 from .settings import ControlSettings, resume_check
 
 CHECKPOINT_SECONDS = 5.0
 PROGRESS_SECONDS = 0.2
 GRID_POINTS, GRID_EDGE = 101, 1.2
-
-Progress = Callable[[Mapping[str, Any]], None]
 
 
 def initial_params(settings: ControlSettings) -> Arrays:

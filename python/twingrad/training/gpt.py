@@ -22,9 +22,10 @@ from ..engine import choose_device, choose_dtype
 from ..errors import InputError
 from ..format.checkpoint import Checkpoint, read_checkpoint
 from ..models.gpt import GPT
+from ..progress import Progress
 from ..specs import MODELS, Array, Arrays, GPTConfig
 from .distributed import Team
-from .run import Progress, Run, Task, preemption
+from .run import Run, Task, preemption
 from .settings import GPTSettings
 
 

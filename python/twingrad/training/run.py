@@ -24,6 +24,7 @@ from ..errors import InputError, SideError
 from ..files import make_folder
 from ..format.checkpoint import PER_STEP, Checkpoint, per_evaluation, read_checkpoint
 from ..optimizers import make_optimizer, whole
+from ..progress import Progress
 from ..specs import Array, Arrays, ModelConfig
 from .distributed import Team
 from .settings import ANOTHER_OUT, ClassifierSettings, GPTSettings, resume_check
@@ -36,7 +37,6 @@ DIVERGED = (
     "The checkpoints of earlier steps are whole. Try a smaller --learning-rate or a longer --warmup, in another --out."
 )
 
-Progress = Callable[[Mapping[str, Any]], None]
 Batch = tuple[Tensor, Tensor]
 
 
