@@ -16,6 +16,7 @@ from twingrad.bench.summary import TAKEN_OUT, ceiling_rows, growths, rows, warni
 from twingrad.bench.terminal import digits, print_bench, print_plan
 from twingrad.bench.workloads import Choice
 from twingrad.errors import InputError, Interrupted, SideError
+from twingrad.report.language import ENGLISH
 from twingrad.sides import Worker
 
 SECONDS = {"torch": 1.0, "flux": 2.0}
@@ -395,9 +396,11 @@ def test_a_busy_machine_wide_spreads_and_other_checksums_are_warned_of(tmp_path)
     for visit in measured.of("flux"):
         visit.checksum *= 1.0 + 2e-3
     measured.of("flux", "flux-layers")[0].checksum *= 1.0 + 5e-4
-    busy, wide, different = warnings(bench)
+    busy, wide, different = (ENGLISH(f"warned.{one.key}", **one.values) for one in warnings(bench))
     assert busy == f"the machine was busy before the start: a load of 0.6 on {bench.machine.cores} cores"
-    assert wide == "mlp-step float32 on torch, threads 1: the quartiles are 29% of the median apart"
+    start, end = wide.split(" medians have quartiles more than 20 % of the median apart; ")
+    assert start.startswith("1 of ")
+    assert end == "the widest are 29 % apart, of mlp-step float32 on torch, threads 1"
     assert different.startswith("mlp-step float32 on flux, threads 1: not the same thing, its checksum is 0.501")
 
 

@@ -102,8 +102,16 @@ def _growth(several: list[Measured], sweep: str, side: str) -> Growth | None:
     return Growth(first.base, sweep, first.dtype, first.device, first.threads, side, points, fit)
 
 
-def warnings(bench: Bench) -> list[str]:
-    """What a reader must know before believing the numbers: a busy machine, wide spreads, checksums that differ."""
+@dataclass(frozen=True)
+class Warned:
+    """What a reader must know before believing the numbers: the key of its text in `report/texts.toml`, its values."""
+
+    key: str
+    values: dict[str, str | int]
+
+
+def warnings(bench: Bench) -> list[Warned]:
+    """A busy machine, wide spreads, checksums that differ."""
     return [*_busy(bench), *_wide(bench), *_different(bench)]
 
 
@@ -151,21 +159,25 @@ def _ceiling(bench: Bench, measured: Measured, side: str) -> float | None:
     return ceiling.flops / quartiles(samples).median
 
 
-def _busy(bench: Bench) -> Iterator[str]:
+def _busy(bench: Bench) -> Iterator[Warned]:
     if bench.machine.load_before > BUSY:
-        load = bench.machine.load_before
-        yield f"the machine was busy before the start: a load of {load:.1f} on {bench.machine.cores} cores"
+        yield Warned("busy", {"load": f"{bench.machine.load_before:.1f}", "cores": bench.machine.cores})
 
 
-def _wide(bench: Bench) -> Iterator[str]:
-    for measured in (*bench.ceilings, *bench.workloads):
-        for side, implementation in measured.implementations():
-            spread = quartiles(measured.seconds(side, implementation)).spread
-            if spread > WIDE:
-                yield f"{_name(measured, side, implementation)}: the quartiles are {spread:.0%} of the median apart"
+def _wide(bench: Bench) -> Iterator[Warned]:
+    spreads = {
+        _name(measured, *one): quartiles(measured.seconds(*one)).spread
+        for measured in (*bench.ceilings, *bench.workloads)
+        for one in measured.implementations()
+    }
+    wide = sum(spread > WIDE for spread in spreads.values())
+    if wide:
+        widest = max(spreads, key=lambda name: spreads[name])
+        numbers: dict[str, str | int] = {"wide": wide, "all": len(spreads), "limit": f"{100 * WIDE:.0f}"}
+        yield Warned("wide", {**numbers, "widest": widest, "spread": f"{100 * spreads[widest]:.0f}"})
 
 
-def _different(bench: Bench) -> Iterator[str]:
+def _different(bench: Bench) -> Iterator[Warned]:
     """A checksum unlike the one of the first that computed the workload."""
     for measured in bench.workloads:
         visits, bound = measured.visits, TOLERANCES[measured.dtype]
@@ -173,8 +185,8 @@ def _different(bench: Bench) -> Iterator[str]:
             value = measured.of(side, implementation)[0].checksum
             reference = visits[0].checksum
             if abs(value - reference) > bound * max(abs(reference), abs(value)):
-                what, first = _name(measured, side, implementation), visits[0].side
-                yield f"{what}: not the same thing, its checksum is {value:.10g}, on {first} {reference:.10g}"
+                names = {"what": _name(measured, side, implementation), "first": visits[0].side}
+                yield Warned("different", {**names, "found": f"{value:.10g}", "expected": f"{reference:.10g}"})
 
 
 def _name(measured: Measured, side: str, implementation: str) -> str:

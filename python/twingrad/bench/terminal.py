@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..report.language import ENGLISH
 from ..sides import sides
 from .run import Plan
 from .saved import OWN, Bench
@@ -39,7 +40,7 @@ def print_bench(console: Console, bench: Bench) -> None:
         console.print(_growth_table(bench, grown))
     console.print()
     _print_messages(console, list(_not_run(bench)), "bold red")
-    _print_messages(console, warnings(bench), "yellow")
+    _print_messages(console, [ENGLISH(f"warned.{one.key}", **one.values) for one in warnings(bench)], "yellow")
 
 
 def print_plan(console: Console, plan: Plan) -> None:
