@@ -1,4 +1,4 @@
-# make report   set everything up, compare, time, train a little on each side, draw report/index.html
+# make report   set everything up, compare, plant a few mistakes, time, train a little on each side, draw report/index.html
 # make test     set everything up, then lint, types and every test
 PYTHON ?= python3
 VENV   := .venv
@@ -17,6 +17,7 @@ RESNET_ITERATIONS ?= 100
 
 report: setup
 	$(BIN)/twingrad compare --save report/comparison.json
+	$(BIN)/twingrad audit --quick --out report/audit
 	$(BIN)/twingrad bench --quick --out report/bench.json
 	set -e; for side in $$($(BIN)/twingrad sides); do \
 	  for run in $(RUNS); do \
@@ -46,6 +47,7 @@ python-test: $(VENV)/installed
 
 compare-test:
 	$(BIN)/pytest compare
+	$(BIN)/twingrad audit --quick --out build/audit
 
 # Julia's own tests, where there is a Julia, run beside the comparison. Bounds checks stay as the code has them, so that
 # nothing is precompiled twice.
@@ -66,7 +68,7 @@ setup: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 format:

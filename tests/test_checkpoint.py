@@ -91,7 +91,7 @@ def test_what_is_written_is_read(made, tmp_path):
     assert_equal(read_checkpoint(tmp_path / "x.h5"), made)
     assert [path.name for path in tmp_path.iterdir()] == ["x.h5"]
     with h5py.File(tmp_path / "x.h5") as h5:
-        assert (h5.attrs["format"], h5.attrs["format_version"]) == ("twingrad-checkpoint", 1)
+        assert (h5.attrs["format"], h5.attrs["format_version"]) == (b"twingrad-checkpoint", 1)
 
 
 def test_a_checkpoint_of_a_control_network(tmp_path):
@@ -303,13 +303,14 @@ def test_the_digest_is_the_one_of_the_format(file):
     sha = hashlib.sha256()
     with h5py.File(file) as h5:
         for name in [*names, "iteration", "status"]:
-            sha.update(f"{name}={h5.attrs[name]}\n".encode())
+            value = h5.attrs[name]
+            sha.update(f"{name}={value.decode() if isinstance(value, bytes) else value}\n".encode())
         for group in ("first_moment", "history", "params", "second_moment"):
             for name in sorted(h5[group]):
                 array = h5[group][name][()]
                 dims = ",".join(map(str, array.shape))
                 sha.update(f"/{group}/{name}\0{array.dtype}\0{dims}\0".encode() + array.tobytes())
-        assert h5.attrs["digest"] == sha.hexdigest()
+        assert h5.attrs["digest"].decode() == sha.hexdigest()
 
 
 def test_every_change_breaks_the_digest(file):

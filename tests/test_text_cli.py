@@ -86,6 +86,7 @@ def test_training_tells_its_result_and_goes_on(command, text):
     assert sorted(path.name for path in (text / "run").iterdir())[1:] == [
         f"tokens-{saved.data['text']['digest'][:16]}.json",
         "torch",
+        "torch.command",
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from twingrad import worker as torch_worker
 from twingrad.errors import InputError, Interrupted, SideError
 from twingrad.sides import Worker
 
@@ -36,6 +37,10 @@ ECHO = HELLO + textwrap.dedent(
         if arguments.get("die"):
             print("something went wrong", file=sys.stderr, flush=True)
             os._exit(7)
+        if arguments.get("kill"):
+            os.kill(os.getpid(), 9)
+        if "line" in arguments:
+            print(arguments["line"], flush=True)
         if arguments.get("hang"):
             time.sleep(60)
         if arguments.get("noise"):
@@ -83,6 +88,34 @@ def test_noise_on_the_pipe_is_named(worker_of):
     worker.request("x", {})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"kill": True}, "was killed by SIGKILL, as where memory ran out, during the request 'x'"),
+        ({"line": "[" * 100_000}, r"sent a line that is no JSON object.*: '\[{200}'$"),
+        ({"line": '{"id": 1, "result": 7}'}, "sent a message without progress, result, error: {'id': 1, 'result': 7}"),
+        ({"line": '{"id": 1, "progress": []}'}, "sent a message without progress, result, error"),
+        ({"line": '{"id": 1, "error": "it broke"}'}, "sent a message without progress, result, error"),
+        ({"line": '{"id": 9, "result": {}}'}, "answered request 9 instead of 1"),
+    ],
+)
+def test_a_worker_that_breaks_the_protocol_is_named(worker_of, arguments, says):
+    worker = worker_of(ECHO)
+    with pytest.raises(SideError, match=says):
+        worker.request("x", arguments)
+    worker.request("x", {})
+
+
+def test_out_of_memory_is_a_failure_that_is_named(monkeypatch, capsys):
+    def fill(*_):
+        raise MemoryError
+
+    monkeypatch.setitem(torch_worker.VERBS, "run", fill)
+    reply = torch_worker.answer({"verb": "run"}, lambda _: None)
+    assert reply == {"error": {"kind": "failure", "message": "MemoryError"}}
+    assert "MemoryError" in capsys.readouterr().err
+
+
 def test_errors_keep_their_kind(worker_of):
     worker = worker_of(ECHO)
     wrong = {"kind": "input", "where": "my.h5, /params/K", "expected": "a", "found": "b", "hint": "Do c."}
@@ -98,6 +131,7 @@ def test_errors_keep_their_kind(worker_of):
     [
         ("sys.exit('no such package')", "no such package"),
         ('print(\'{"hello": {"protocol": 99}}\', flush=True); time.sleep(60)', "expected a hello of protocol 1"),
+        ('print(\'{"hello": {"protocol": 1}}\', flush=True); time.sleep(60)', "a hello of protocol 1 with versions"),
         ("print('Hello!', flush=True); time.sleep(60)", "no JSON object during its start"),
         ("time.sleep(60)", "hung: nothing for 1 s during its start"),
     ],
@@ -129,7 +163,7 @@ def test_the_torch_worker_keeps_prints_out_of_the_protocol(case_file, tmp_path):
         with pytest.raises(
             InputError,
             match="verb: expected run, train-control, train-gpt, train-classifier, classify, evaluate, "
-            "generate, attack, convergence, bench, found 'dance'",
+            "generate, attack, convergence, bench, read, found 'dance'",
         ):
             worker.request("dance", {})
         with pytest.raises(InputError, match="dtype: expected one of float64, float32, bfloat16, found 'float16'"):

@@ -10,6 +10,7 @@ using ChainRulesCore: ChainRulesCore, NoTangent, unthunk
 using JSON: JSON
 
 include("errors.jl")
+include("lock.jl")
 include("files.jl")
 include("specs/arrays.jl")
 include("specs/control_net.jl")
@@ -72,6 +73,7 @@ include("bench/layers.jl")
 include("bench/peers.jl")
 include("bench/measure.jl")
 include("harness.jl")
+include("reading.jl")
 include("worker.jl")
 include("cli.jl")
 include("precompile.jl")

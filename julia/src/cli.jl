@@ -345,7 +345,6 @@ function main_train_control(given)
     values = Dict{String,Any}(name => given[replace(name, "_" => "-")] for name in keys(DEFAULT_SETTINGS))
     values["freeze"] = String[name for name in split(values["freeze"], ','; keepempty=false)]
     settings, iterations = control_settings(values), given["iterations"]
-    make_folder(given["out"])
     bar = Progress(iterations; desc="flux ", output=stderr, enabled=isa(stderr, Base.TTY))
     show_state(state) = update!(
         bar,
@@ -353,7 +352,9 @@ function main_train_control(given)
         showvalues=[(:objective, state["objective"]), (:accuracy, state["accuracy_test"])],
     )
     file = joinpath(given["out"], "flux.h5")
-    trained = train_control(settings, iterations, file; versions=versions(), progress=show_state)
+    trained = at_work_on(given["out"]) do
+        train_control(settings, iterations, file; versions=versions(), progress=show_state)
+    end
     finish!(bar)
     last_of(name) = trained.arrays["history/$name"][end]
     text = @sprintf(
@@ -404,6 +405,15 @@ function main_train_classifier(model, given)
     return AGREEMENT
 end
 
+"The command as it was typed."
+typed_command() = Base.shell_escape("julia", "julia/twingrad.jl", ARGS...)
+
+"Call `train()`, which trains this side in the folder `out`, made if need be, while no other command does."
+function at_work_on(train, out)
+    make_folder(out)
+    return locked(train, joinpath(out, "flux"), typed_command())
+end
+
 "The settings that a preset and the given options make."
 function chosen_settings(model, known, given)
     chosen = preset(model, given["preset"])
@@ -433,7 +443,8 @@ function show_training(train, given, settings, units)
         values = [(Symbol(replace(name, "_" => " ")), state[name]) for name in sort!(collect(keys(state)))]
         update!(bar, state["iteration"]; showvalues=values)
     end
-    trained = train((; versions=versions(), progress=show_state, until=steps, device=given["device"]))
+    options = (; versions=versions(), progress=show_state, until=steps, device=given["device"])
+    trained = at_work_on(() -> train(options), given["out"])
     finish!(bar)
     file = joinpath(given["out"], "flux", "last.h5")
     line = "$file: $(trained.status) after $(trained.iteration) iterations"

@@ -80,8 +80,9 @@ Evaluate a case.
 - `groups`: the arrays of "params", "inputs" and "targets", as HDF5.jl reads the case file.
 - `steps`: training steps to take after the gradient.
 
-Returns the datasets of a result file (FORMAT.md): path without leading slash => array. The hand-derived gradient and the
-training steps are computed on the CPU on every device.
+Returns the datasets of a result file (FORMAT.md): path without leading slash => array. The output is computed without a
+gradient, the loss on the way to it: operations have different code for the two. The hand-derived gradient and the training
+steps are computed on the CPU on every device.
 """
 function evaluate(model, config, groups; dtype="float64", device="cpu", steps=0)
     T, on_device = choose_dtype(dtype), choose_device(device)
@@ -93,7 +94,8 @@ function evaluate(model, config, groups; dtype="float64", device="cpu", steps=0)
 
     m, x_there, c_there = on_device((fresh(), x, c))
     here = automatic_gradient(m, x_there, c_there)
-    result = Dict{String,Array}("loss" => fill(T(here.loss)), "outputs/$output" => Array(here.output))
+    plain = on_device(fresh())(x_there)
+    result = Dict{String,Array}("loss" => fill(T(here.loss)), "outputs/$output" => Array(plain))
     for (name, array) in to_file_arrays(model, config, m, spec -> !spec.trained)
         result["statistics/$name"] = copy(array)
     end

@@ -4,6 +4,7 @@
 using HDF5: HDF5
 
 const PROTOCOL = 1
+const PR_SET_PDEATHSIG, SIGKILL = Cint(1), Culong(9)
 
 "What computes here: language, framework, linear algebra, processor, threads."
 function versions()
@@ -132,6 +133,10 @@ function answer_bench(arguments, progress)
     )
 end
 
+"A digest of what is in `file`, of the given `kind`; `folder` is for tokens and images."
+answer_read(arguments, progress) =
+    Dict("digest" => read_digest((arguments[name] for name in ("kind", "file", "folder"))...))
+
 const VERBS = Dict(
     "run" => answer_run,
     "train-control" => answer_train_control,
@@ -143,6 +148,7 @@ const VERBS = Dict(
     "attack" => answer_attack,
     "convergence" => answer_convergence,
     "bench" => answer_bench,
+    "read" => answer_read,
 )
 
 "The reply to one request: \"result\" => ... or \"error\" => ..."
@@ -165,6 +171,16 @@ function answer(request, progress)
 end
 
 """
+Have the kernel kill this process, a worker, when the harness dies, even in the middle of a computation.
+
+On Linux alone: elsewhere the end of its input, or of its output, tells a worker, when it reads or writes next.
+"""
+function leave_with_harness()
+    Sys.islinux() && ccall(:prctl, Cint, (Cint, Culong...), PR_SET_PDEATHSIG, SIGKILL)
+    return nothing
+end
+
+"""
     serve()
 
 Answer requests until the input ends. Whatever a library prints goes to stderr, never into the protocol.
@@ -172,6 +188,7 @@ Answer requests until the input ends. Whatever a library prints goes to stderr, 
 function serve()
     channel = fdio(ccall(:dup, Cint, (Cint,), 1), true)
     redirect_stdout(stderr)
+    leave_with_harness()
     BLAS.set_num_threads(parse(Int, get(ENV, "OPENBLAS_NUM_THREADS", string(BLAS.get_num_threads()))))
     function send(message)
         println(channel, JSON.json(message))

@@ -18,6 +18,8 @@ using TwinGrad: TwinGrad
         "adversarial",
         "models",
         "format",
+        "broken_files",
+        "lock",
         "comparator",
         "training",
         "experiments",

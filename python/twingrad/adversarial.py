@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from .data.images import Images
 from .data.planar import planar
 from .engine import choose_device, choose_dtype, to_tensors
 from .errors import InputError
-from .format import read_checkpoint, read_training
+from .format import hdf5, read_checkpoint, read_training
 from .format.training import FORMAT as TRAINING_FORMAT
 from .models.control_net import ControlNet
 from .progress import Progress
@@ -234,19 +233,11 @@ def load_target(file: Path, place: Path | None, folder: Path, dtype: str, device
     """The classifier in a file and its test data; raises InputError where either is none. See `attack`."""
     if dtype not in DTYPES:
         raise InputError("dtype", expected=f"one of {', '.join(DTYPES)}", found=repr(dtype))
-    if _is_training(file):
+    if hdf5.format_of(file) == TRAINING_FORMAT:
         return _control_target(file, place, dtype, device)
     checkpoint = read_checkpoint(file)
     module = load_classifier(checkpoint, file, dtype, device)
     return ImageTarget(module, images_for(checkpoint, file, place, folder), dtype, device)
-
-
-def _is_training(file: Path) -> bool:
-    try:
-        with h5py.File(file) as opened:
-            return bool(opened.attrs.get("format") == TRAINING_FORMAT)
-    except OSError:  # reading it as a checkpoint tells what is wrong
-        return False
 
 
 def _control_target(file: Path, place: Path | None, dtype: str, device: str) -> PlanarTarget:

@@ -142,7 +142,8 @@ def evaluate(
         steps: training steps to take after the gradient; 0 for none.
 
     Returns:
-        The datasets of a result file (FORMAT.md): path without leading slash -> array.
+        The datasets of a result file (FORMAT.md): path without leading slash -> array. The output is computed without a
+        gradient, the loss on the way to it: a framework may have different code for the two.
     """
     kind, where = choose_dtype(dtype), choose_device(device)
     inputs, targets = (to_tensors(groups[name], kind, where) for name in ("inputs", "targets"))
@@ -154,7 +155,9 @@ def evaluate(
 
     model = fresh()
     here = autograd_gradient(model, inputs, targets)
-    result = {"loss": to_array(here.loss), f"outputs/{output}": to_array(here.output)} | _gradients(here, "")
+    with torch.no_grad():
+        plain = fresh()(**inputs)
+    result = {"loss": to_array(here.loss), f"outputs/{output}": to_array(plain)} | _gradients(here, "")
     result |= {f"statistics/{name}": to_array(buffer) for name, buffer in model.named_buffers()}
     if calculation.by_hand is not None:
         result |= _gradients(calculation.by_hand(fresh(), inputs, targets), "_manual")

@@ -14,7 +14,7 @@ from . import paths
 from .comparator import Check, compare_case, read_bounds
 from .comparator.compare import part
 from .errors import InputError, SideError
-from .files import replacing
+from .files import make_folder, replacing
 from .format import Case, Recorded, Result, read_case, read_recorded, read_result
 from .format.result import now
 from .sides import Worker, is_available, side, sides, source_digest
@@ -55,6 +55,7 @@ class Comparison:
     checks: list[Check] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     created: str = field(default_factory=now)
+    command: str = "twingrad compare"
 
     @property
     def agrees(self) -> bool:
@@ -72,6 +73,7 @@ class Comparison:
             "format": "twingrad-comparison",
             "format_version": 1,
             "created": self.created,
+            "command": self.command,
             "agrees": self.agrees,
             "sources": [{**asdict(source), "title": side(source.side).title} for source in self.sources],
             "failures": self.failures,
@@ -136,9 +138,12 @@ class Sides:
                 "device": "cpu",
                 "steps": steps,
             }
+            out.unlink(missing_ok=True)
             self.workers[name].request("run", request)
-            self._live[asked] = read_result(out)
-            return self._live[asked]
+            result = read_result(out)
+            _check_answer(result, name, case, dtype)
+            self._live[asked] = result
+            return result
         recorded = self.recorded[name].results.get(case.name)
         if recorded is None or recorded.case_digest != case.digest or self.recorded[name].dtype != dtype:
             return None
@@ -167,6 +172,16 @@ class Sides:
             if results:
                 checks += compare_case(case, results, bounds)
         return checks, failures
+
+
+def _check_answer(result: Result, name: str, case: Case, dtype: str) -> None:
+    """Raise SideError where a side's result is not of what it was asked for."""
+    expected = {"case": case.name, "case_digest": case.digest, "side": name, "dtype": dtype}
+    for what, value in expected.items():
+        if (found := getattr(result, what)) != value:
+            hint = "The file has changed meanwhile: run again." if what == "case_digest" else ""
+            text = f"side {name}, case {case.name}: expected a result of {what} {value}, found {found}. {hint}"
+            raise SideError(text.strip())
 
 
 def stale_recordings() -> list[str]:
@@ -261,10 +276,7 @@ def find_cases(names: list[str]) -> list[Path]:
 
 def save(comparison: Comparison, file: Path) -> None:
     """Write a comparison as JSON, atomically."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(str(file), expected="a place to write to", found=error.strerror or str(error)) from None
+    make_folder(file.parent)
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(comparison.as_json(), indent=1) + "\n", "utf-8")
 

@@ -27,7 +27,7 @@ from .format import Result, read_case, read_checkpoint
 from .format.result import now
 from .progress import Progress
 from .sides.table import side, source_digest
-from .sides.worker_process import PROTOCOL
+from .sides.worker_process import PROTOCOL, leave_with_harness
 from .training import classifier, control, gpt
 from .training.settings import classifier_settings, control_settings, gpt_settings
 
@@ -154,6 +154,13 @@ def bench(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     return visit(arguments)
 
 
+def read(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """A digest of what is in `file`, of the given `kind`; `folder` is for tokens and images."""
+    from .reading import read_digest
+
+    return {"digest": read_digest(arguments["kind"], Path(arguments["file"]), Path(arguments["folder"]))}
+
+
 VERBS: dict[str, Callable[[Mapping[str, Any], Progress], dict[str, Any]]] = {
     "run": run,
     "train-control": train_control,
@@ -165,6 +172,7 @@ VERBS: dict[str, Callable[[Mapping[str, Any], Progress], dict[str, Any]]] = {
     "attack": attack,
     "convergence": measure_convergence,
     "bench": bench,
+    "read": read,
 }
 
 
@@ -180,13 +188,15 @@ def answer(request: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         return {"error": {"kind": "input", **fields}}
     except Exception as error:
         traceback.print_exc()
-        return {"error": {"kind": "failure", "message": f"{type(error).__name__}: {error}"}}
+        message = f"{type(error).__name__}: {error}".removesuffix(": ")
+        return {"error": {"kind": "failure", "message": message}}
 
 
 def main() -> None:
     """Serve until the input ends. Whatever a library prints goes to stderr, never into the protocol."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    leave_with_harness()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
 
     def send(message: dict[str, Any]) -> None:

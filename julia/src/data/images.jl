@@ -370,7 +370,7 @@ function keep_images(each_piece, images_file, description, sources)
         open(temporary, "w") do io
             function add(bytes)
                 SHA.update!(sha, bytes)
-                systemerror("write", write(io, bytes) != length(bytes))
+                write_whole(io, bytes)
             end
             each_piece() do pixels, labels
                 add(pixels)

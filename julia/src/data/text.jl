@@ -309,7 +309,7 @@ function keep(tokens_file, description, text, chunk, progress)
             each_text(text, chunk, progress) do part
                 bytes = collect(reinterpret(UInt8, [get(ids, character, 0x0000) for character in part]))
                 SHA.update!(tokens_sha, bytes)
-                systemerror("write", write(io, bytes) != length(bytes))
+                write_whole(io, bytes)
             end
         end
         if digest != description["digest"]

@@ -42,6 +42,7 @@ function read_case(file)
     groups = Dict(group => below(contents, group) for group in CASE_GROUPS)
     oracle = below(contents, "oracle")
 
+    check_layers(config, groups["params"], file)
     sizes = check_groups(spec, config, groups, "$file, /")
     isempty(oracle) || check_arrays(oracle_specs(spec, config), oracle, "$file, /oracle", sizes)
 
@@ -66,6 +67,18 @@ function read_case(file)
     return Case(file, name, model, config, groups, isempty(oracle) ? nothing : oracle, computed)
 end
 
+"Refuse settings of more layers than there are arrays, before the arrays of every layer are listed."
+function check_layers(config, params, where)
+    layers = hasproperty(config, :layers) ? config.layers : 0
+    layers <= length(params) || throw(
+        InputError(
+            "$where, attribute config";
+            expected="layers for $(length(params)) arrays",
+            found="$layers layers",
+        ),
+    )
+end
+
 "The entries of `/oracle`: loss, outputs, statistics, gradients by parameters and floating-point inputs."
 function oracle_specs(spec, config)
     plain(array) = ArraySpec(Float64, array.dims)
@@ -77,13 +90,4 @@ function oracle_specs(spec, config)
         ["statistics/$name" => array for (name, array) in params if !array.trained]
         ["grads_inputs/$name" => plain(array) for (name, array) in inputs if array.type == Float64]
     ]
-end
-
-"Parsed JSON text; an InputError names `where`."
-function parse_json(text, where)
-    try
-        return JSON.parse(text)
-    catch
-        throw(InputError(where; expected="a JSON object", found=repr(first(text, 60))))
-    end
 end

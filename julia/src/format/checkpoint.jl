@@ -75,13 +75,7 @@ end
 "Read and check a checkpoint; an InputError names file and entry."
 function read_checkpoint(file)
     contents = read_sealed(file, CHECKPOINT_FORMAT, CHECKPOINT_COVERED, CHECKPOINT_GROUPS)
-    function object(name)
-        value = parse_json(attribute(contents, name), "$file, attribute $name")
-        value isa AbstractDict || throw(
-            InputError("$file, attribute $name"; expected="a JSON object", found=first(repr(value), 60)),
-        )
-        return Dict{String,Any}(value)
-    end
+    object(name) = json_object(contents, name)
     spec = model_spec(attribute(contents, "model"), "$file, attribute model")
     checkpoint = Checkpoint(
         spec.name,
@@ -106,6 +100,16 @@ function check_checkpoint(file, checkpoint)
         found in values ||
             throw(InputError("$file, attribute $name"; expected=one_of(values), found=repr(found)))
     end
+    checkpoint.iteration >= 0 || throw(
+        InputError(
+            "$file, attribute iteration";
+            expected="a number from 0 on",
+            found="$(checkpoint.iteration)",
+        ),
+    )
+    params = group(checkpoint, "params")
+    isempty(params) && throw(InputError("$file, /params"; expected="the model's arrays", found="nothing"))
+    check_layers(checkpoint.config, params, file)
     for (name, specs) in needed_arrays(checkpoint)
         arrays = group(checkpoint, name)
         isempty(arrays) &&

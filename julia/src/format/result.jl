@@ -43,9 +43,8 @@ The recorded results of one side by case name, checked; with the side's name, ve
 """
 function read_recorded(file)
     contents = read_sealed(file, RECORDED_FORMAT, RECORDED_COVERED, ("cases",))
-    side, dtype, device, text, source_digest, created =
-        (attribute(contents, name) for name in RECORDED_COVERED)
-    versions = Dict{String,Any}(parse_json(text, "$file, attribute versions"))
+    side, dtype, device, _, source_digest, created = (attribute(contents, name) for name in RECORDED_COVERED)
+    versions = json_object(contents, "versions")
     results = Dict(
         case => Result(
             case, case_digest, side, dtype, device, versions, source_digest, created,

@@ -3,6 +3,10 @@
 
 const TRAINING_FORMAT = "twingrad-training"
 const TRAINING_COVERED = ("side", "versions", "created", "settings", "iteration", "step_constant", "status")
+const HISTORY =
+    ("objective", "step_constant", "evaluated", "objective_test", "accuracy_train", "accuracy_test")
+const PICTURE = ("x", "c", "prediction", "trajectories", "grid_axis", "grid_prediction")
+const TRAINING_STATUSES = ("running", "complete", "converged")
 
 """
     Training
@@ -38,14 +42,43 @@ end
 function read_training(file)
     groups = ("params", "initial", "history", "picture")
     contents = read_sealed(file, TRAINING_FORMAT, TRAINING_COVERED, groups)
-    parsed(name) = Dict{String,Any}(parse_json(attribute(contents, name), "$file, attribute $name"))
-    return Training(
+    training = Training(
         attribute(contents, "side"),
-        parsed("versions"),
-        parsed("settings"),
+        json_object(contents, "versions"),
+        json_object(contents, "settings"),
         attribute(contents, "iteration", Integer),
         attribute(contents, "step_constant", Float64),
         attribute(contents, "status"),
         contents.arrays,
     )
+    check_training(file, training)
+    return training
+end
+
+function check_training(file, training)
+    training.status in TRAINING_STATUSES || throw(
+        InputError(
+            "$file, attribute status";
+            expected=one_of(TRAINING_STATUSES),
+            found=repr(training.status),
+        ),
+    )
+    for (name, names) in ("history" => HISTORY, "picture" => training.status == "running" ? () : PICTURE)
+        prefix = name * "/"
+        found =
+            sort!([chopprefix(path, prefix) for path in keys(training.arrays) if startswith(path, prefix)])
+        listed(names) = isempty(names) ? "no entry" : join(names, ", ")
+        found == sort!(collect(String, names)) ||
+            throw(InputError("$file, /$name"; expected=listed(names), found=listed(found)))
+    end
+    for (name, len) in ("objective" => training.iteration + 1, "step_constant" => training.iteration)
+        shape = reverse(size(training.arrays["history/$name"]))
+        shape == (len,) || throw(
+            InputError(
+                "$file, /history/$name";
+                expected="shape ($len,)",
+                found="shape $(shape_text(shape))",
+            ),
+        )
+    end
 end

@@ -1,11 +1,26 @@
 """The command `twingrad`; one file for each kind of command."""
 
-from . import attack, bench, compare, evaluate, experiment, images, machine, models, report, text, train, train_images
+from . import (
+    attack,
+    audit,
+    bench,
+    compare,
+    evaluate,
+    experiment,
+    images,
+    machine,
+    models,
+    report,
+    text,
+    train,
+    train_images,
+)
 from .app import app, main
 
 __all__ = [
     "app",
     "attack",
+    "audit",
     "bench",
     "compare",
     "evaluate",

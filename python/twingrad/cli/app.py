@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import shlex
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import InputError, Interrupted, SideError, one_of
+from ..lock import WAIT_OR_ANOTHER_OUT, locked
 
 app = typer.Typer(
     help="The same networks in PyTorch and Flux.jl, held against each other.",
@@ -29,6 +34,8 @@ app.add_typer(import_app, name="import")
 app.add_typer(experiment_app, name="experiment")
 
 DISAGREEMENT, BAD_INPUT, INTERRUPTED = 1, 2, 130
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What the system says where a disk is full or read-only, as the one of temporary files may be."""
 
 SideName = Annotated[str, typer.Option(help="torch or flux.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
@@ -78,6 +85,16 @@ def choose(name: str, what: str, known: Iterable[str]) -> str:
     return name
 
 
+def typed_command() -> str:
+    """The command as it was typed, by the name of the program alone."""
+    return shlex.join(["twingrad", *sys.argv[1:]])
+
+
+def at_work_on(path: Path, hint: str = WAIT_OR_ANOTHER_OUT) -> AbstractContextManager[None]:
+    """Around the work of this command on `path`: raises InputError where another command is at work on it."""
+    return locked(path, typed_command(), hint)
+
+
 def main() -> None:
     """Run the command; errors of use are one line on stderr and exit status 2."""
     try:
@@ -87,6 +104,12 @@ def main() -> None:
         sys.exit(BAD_INPUT)
     except SideError as error:
         console(stderr=True).print(f"twingrad: {error}", soft_wrap=True, markup=False)
+        sys.exit(BAD_INPUT)
+    except OSError as error:
+        if error.errno not in NO_PLACE:
+            raise
+        found = f"{error.filename or 'output'}: expected a place to write to, found {error.strerror}"
+        console(stderr=True).print(f"twingrad: {found}", soft_wrap=True, markup=False)
         sys.exit(BAD_INPUT)
     except Interrupted:
         console(stderr=True).print("twingrad: interrupted; the same command goes on from the last saved state")

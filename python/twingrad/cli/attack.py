@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +13,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from ..errors import InputError
-from .app import DISAGREEMENT, Device, Threads, TimeLimit, app, choose, console, progress_bar
+from .app import DISAGREEMENT, Device, Threads, TimeLimit, app, at_work_on, choose, console, progress_bar, typed_command
 
 if TYPE_CHECKING:
     from ..specs import ModelConfig
@@ -89,7 +87,11 @@ def attack(
     epsilons = sorted({0.0, *_numbers(epsilon or [EPSILONS]), *([] if chosen is None else [chosen])})
     file = _find(checkpoint, list(all_sides()))
     place = make_folder(out or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "attack")
-    with tempfile.TemporaryDirectory(prefix="twingrad-") as folder, progress_bar("samples") as bar:
+    with (
+        at_work_on(place / "attack"),
+        tempfile.TemporaryDirectory(prefix="twingrad-") as folder,
+        progress_bar("samples") as bar,
+    ):
         task = bar.add_task("starting the sides")
 
         def show(name: str, state: Mapping[str, Any]) -> None:
@@ -102,7 +104,7 @@ def attack(
         answers, places, not_run = attacks.ask(
             names, request, examples, threads=threads, silence_seconds=time_limit, on_progress=show
         )
-        about = {"command": shlex.join(["twingrad", *sys.argv[1:]]), "checkpoint": str(file)}
+        about = {"command": typed_command(), "checkpoint": str(file)}
         about |= {"dtype": dtype, "device": device}
         subject = _Subject(file, answers[0].reply["kind"], data, Path(folder))
         measured = attacks.document(answers, places, not_run, {**about, **subject.words}, epsilons, chosen)

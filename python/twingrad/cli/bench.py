@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from .app import Device, app, choose, console, progress_bar
+from .app import Device, app, at_work_on, choose, console, progress_bar
 
 DTYPES = ("float64", "float32", "bfloat16")
 
@@ -37,6 +37,7 @@ def bench(
     from ..bench.run import Settings, make_plan, run
     from ..bench.terminal import print_bench, print_plan
     from ..bench.workloads import Choice, read_table
+    from ..files import make_folder
     from ..sides import Worker, sides
     from ..sides import side as find_side
 
@@ -53,7 +54,8 @@ def bench(
         return
     bar = progress_bar("visits")
     bar.live.auto_refresh = False  # a bar that redraws itself takes time from what is timed
-    with bar:
+    make_folder(out.parent)
+    with at_work_on(out), bar:
         task = bar.add_task("starting the sides", total=plan.visits())
         result = run(plan, out, Worker, lambda label: bar.update(task, advance=1, description=label, refresh=True))
     print_bench(console(), result)

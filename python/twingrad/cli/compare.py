@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from .app import DISAGREEMENT, Device, SideName, Threads, TimeLimit, app, choose, console, progress_bar
+from ..lock import WAIT
+from .app import (
+    DISAGREEMENT,
+    Device,
+    SideName,
+    Threads,
+    TimeLimit,
+    app,
+    at_work_on,
+    choose,
+    console,
+    progress_bar,
+    typed_command,
+)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Case files, or names of cases of the checkout. Default: all.")]
 
@@ -44,6 +57,7 @@ def compare(
 
         result = harness.compare(files, running, dtypes, steps, advance)
     result.failures += stale
+    result.command = typed_command()
     if save is not None:
         harness.save(result, save)
     if as_json:
@@ -87,10 +101,15 @@ def run(
 @app.command()
 def record(threads: Threads = 1, time_limit: TimeLimit = 300.0) -> None:
     """Run every side live on every case and keep the results for machines that lack a side."""
-    from .. import harness
+    from .. import harness, paths
     from ..sides import sides
 
-    with harness.Sides(threads=threads, silence_seconds=time_limit) as running, progress_bar("cases") as bar:
+    with (
+        at_work_on(paths.shared_fixtures() / "recorded", WAIT),
+        at_work_on(paths.cases(), WAIT),
+        harness.Sides(threads=threads, silence_seconds=time_limit) as running,
+        progress_bar("cases") as bar,
+    ):
         task = bar.add_task("starting the sides", total=len(sides()) * len(harness.find_cases([])))
         recordings = harness.record(
             running, lambda name, _: bar.update(task, advance=1, description=f"recording {name}")
@@ -108,6 +127,7 @@ def fixtures(
 ) -> None:
     """Write the cases: weights, data, and an oracle confirmed by finite differences."""
     from .. import paths
+    from ..files import make_folder
     from ..fixtures import generate
 
     folder = out or paths.cases()
@@ -119,7 +139,8 @@ def fixtures(
         if found:
             raise typer.Exit(DISAGREEMENT)
         return
-    with progress_bar("cases") as bar:
+    make_folder(folder)
+    with at_work_on(folder, WAIT), progress_bar("cases") as bar:
         task = bar.add_task("confirming and writing", total=len(generate.chosen(names or [])))
         written = generate.write_cases(names or [], folder, lambda *_: bar.advance(task))
     console().print(f"{folder}: {written} files written, the others were up to date")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +10,17 @@ import typer
 from rich.table import Table
 
 from ..errors import InputError
-from .app import DISAGREEMENT, Threads, TimeLimit, choose, console, experiment_app, progress_bar
+from .app import (
+    DISAGREEMENT,
+    Threads,
+    TimeLimit,
+    at_work_on,
+    choose,
+    console,
+    experiment_app,
+    progress_bar,
+    typed_command,
+)
 
 PARTS = ("flow", "training")
 RANDOM_FLOW = {"seed": 1, "layers": 4, "dataset": "spiral2d"}
@@ -55,14 +63,15 @@ def depth(
     names = [side(name).name for name in sides.split(",") if name] or list(all_sides())
     make_folder(out)
     ended_well = True
-    if "flow" in parts:
-        flow, title = _flow(checkpoint, points, {"seed": seed, "layers": layers, "dataset": dataset})
-        ended_well &= _measure_orders(out, names, flow, title, finest, threads, time_limit)
-    if "training" in parts:
-        shared = {"width": width, "batch": batch, "iterations": iterations}
-        given = {name: value for name, value in shared.items() if value is not None}
-        numbers = _numbers("--depths", depths), _numbers("--seeds", seeds)
-        ended_well &= _train_networks(out, names, *numbers, given, data, threads, time_limit)
+    with at_work_on(out / "depth"):
+        if "flow" in parts:
+            flow, title = _flow(checkpoint, points, {"seed": seed, "layers": layers, "dataset": dataset})
+            ended_well &= _measure_orders(out, names, flow, title, finest, threads, time_limit)
+        if "training" in parts:
+            shared = {"width": width, "batch": batch, "iterations": iterations}
+            given = {name: value for name, value in shared.items() if value is not None}
+            numbers = _numbers("--depths", depths), _numbers("--seeds", seeds)
+            ended_well &= _train_networks(out, names, *numbers, given, data, threads, time_limit)
     if not ended_well:
         raise typer.Exit(DISAGREEMENT)
 
@@ -110,7 +119,7 @@ def _measure_orders(
             bar.update(task, description=name, completed=state["solutions"], total=state["of"])
 
         answers, not_run = orders.ask(names, flow, steps, threads=threads, silence_seconds=time_limit, on_progress=show)
-    command = shlex.join(["twingrad", *sys.argv[1:]])
+    command = typed_command()
     measured = orders.document(answers, not_run, flow, title, command)
     _print_orders(measured)
     for file in (orders.save(measured, out / "convergence.json"), draw_convergence(measured, out)):
@@ -186,7 +195,7 @@ def _train_networks(
         not_run = degradation.train(
             networks, names, shared, data, folder, threads=threads, silence_seconds=time_limit, on_progress=show
         )
-    measured = degradation.document(networks, names, folder, not_run, shlex.join(["twingrad", *sys.argv[1:]]))
+    measured = degradation.document(networks, names, folder, not_run, typed_command())
     _print_networks(measured)
     for file in (save(measured, out / "degradation.json"), draw_degradation(measured, out)):
         console().print(f"{file}", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..files import make_folder
-from .app import console, data_app, import_app
+from .app import at_work_on, console, data_app, import_app
 from .download import show_download
 
 Folder = Annotated[Path, typer.Option(help="Where to make a folder of the data set's name.")]
@@ -35,7 +35,8 @@ def cifar10(out: Folder = Path("data")) -> None:
 def _download(title: str, name: str, out: Path) -> None:
     from ..data.image_corpora import download_images
 
-    show_download(title, lambda report: download_images(name, out, report))
+    with at_work_on(make_folder(out / name)):
+        show_download(title, lambda report: download_images(name, out, report))
 
 
 @import_app.command("torchvision")

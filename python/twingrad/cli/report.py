@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .app import app, console
+from .app import app, at_work_on, console
 
 
 @app.command()
@@ -25,14 +25,20 @@ def report(
     from ..report.pdf import write_pdf
     from ..report.write import LATEX, write_report
 
-    written = write_report(out, find_language(lang))
-    tables = sum(file.suffix == ".csv" for file in written.files)
-    lines = [f"{out / 'index.html'}", f"{out / 'report.md'}", f"{out / 'tables'}: {tables} tables", f"{out / LATEX}"]
-    lines += [f"{file} has been changed by you and is kept; remove it to get a new one" for file in written.kept]
-    if written.not_included:
-        lines.append(f"it does not input {', '.join(f'tables/{name}' for name in written.not_included)}")
-    if pdf:
-        file = out / "report.pdf"
-        lines.append(write_pdf(out / LATEX, file) or f"{file}")
+    with at_work_on(out / "report"):
+        written = write_report(out, find_language(lang))
+        tables = sum(file.suffix == ".csv" for file in written.files)
+        lines = [
+            f"{out / 'index.html'}",
+            f"{out / 'report.md'}",
+            f"{out / 'tables'}: {tables} tables",
+            f"{out / LATEX}",
+        ]
+        lines += [f"{file} has been changed by you and is kept; remove it to get a new one" for file in written.kept]
+        if written.not_included:
+            lines.append(f"it does not input {', '.join(f'tables/{name}' for name in written.not_included)}")
+        if pdf:
+            file = out / "report.pdf"
+            lines.append(write_pdf(out / LATEX, file) or f"{file}")
     for line in lines:
         console().print(line, soft_wrap=True, markup=False)

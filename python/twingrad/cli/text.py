@@ -10,7 +10,7 @@ import typer
 
 from ..errors import InputError
 from ..files import make_folder
-from .app import Device, SideName, Threads, TimeLimit, app, console, data_app, import_app
+from .app import Device, SideName, Threads, TimeLimit, app, at_work_on, console, data_app, import_app
 from .download import show_download
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def shakespeare(out: Folder = Path("data")) -> None:
     """Download tiny Shakespeare (1.1 MB) and check it."""
     from ..data.corpora import download_shakespeare
 
-    show_download("tiny Shakespeare", lambda report: download_shakespeare(out, report))
+    make_folder(out)
+    with at_work_on(out / "tinyshakespeare.txt"):
+        show_download("tiny Shakespeare", lambda report: download_shakespeare(out, report))
 
 
 @data_app.command("python")

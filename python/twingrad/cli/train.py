@@ -6,7 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from rich.progress import Progress, TaskID
 
 from ..errors import InputError
 from ..files import make_folder
-from .app import Device, SideName, Threads, TimeLimit, console, progress_bar, train_app
+from .app import Device, SideName, Threads, TimeLimit, at_work_on, console, progress_bar, train_app, typed_command
 
 if TYPE_CHECKING:
     from ..format import Checkpoint
@@ -57,6 +57,7 @@ def train_control(
     from ..report.figures import draw_training
     from ..sides import Worker
     from ..sides import side as find_side
+    from ..training.command_file import keep_command
     from ..training.settings import control_settings
 
     find_side(side)
@@ -75,27 +76,29 @@ def train_control(
         }
     )
     make_folder(out)
-    file = out / f"{side}.h5"
-    arguments = {"settings": settings.as_json(), "iterations": iterations, "out": str(file.resolve())}
-    with Worker(side, threads=threads, silence_seconds=time_limit) as worker, progress_bar("steps") as bar:
-        task = bar.add_task(side, total=iterations)
+    with at_work_on(out / side):
+        keep_command(out, side, typed_command())
+        file = out / f"{side}.h5"
+        arguments = {"settings": settings.as_json(), "iterations": iterations, "out": str(file.resolve())}
+        with Worker(side, threads=threads, silence_seconds=time_limit) as worker, progress_bar("steps") as bar:
+            task = bar.add_task(side, total=iterations)
 
-        def show(state: dict[str, float]) -> None:
-            text = f"{side} objective {state['objective']:.3e} accuracy {state['accuracy_test']:.3f}"
-            bar.update(task, completed=state["iteration"], description=text)
+            def show(state: dict[str, float]) -> None:
+                text = f"{side} objective {state['objective']:.3e} accuracy {state['accuracy_test']:.3f}"
+                bar.update(task, completed=state["iteration"], description=text)
 
-        worker.request("train-control", arguments, show)
-    trained = read_training(file)
-    history = trained.history
-    console().print(
-        f"{file}: {trained.status} after {trained.iteration} iterations, objective {history['objective'][-1]:.4e} "
-        f"(test {history['objective_test'][-1]:.4e}), accuracy {history['accuracy_train'][-1]:.3f} "
-        f"(test {history['accuracy_test'][-1]:.3f})",
-        soft_wrap=True,
-    )
-    if figures:
-        for picture in draw_training(out):
-            console().print(f"{picture}", soft_wrap=True)
+            worker.request("train-control", arguments, show)
+        trained = read_training(file)
+        history = trained.history
+        console().print(
+            f"{file}: {trained.status} after {trained.iteration} iterations, objective {history['objective'][-1]:.4e} "
+            f"(test {history['objective_test'][-1]:.4e}), accuracy {history['accuracy_train'][-1]:.3f} "
+            f"(test {history['accuracy_test'][-1]:.3f})",
+            soft_wrap=True,
+        )
+        if figures:
+            for picture in draw_training(out):
+                console().print(f"{picture}", soft_wrap=True)
 
 
 @train_app.command("gpt")
@@ -136,6 +139,7 @@ def train_gpt(
 ) -> None:
     """Train a mini-GPT on text. The same command again goes on where an interrupted one stopped."""
     from ..sides import side as find_side
+    from ..training.command_file import keep_command
     from ..training.settings import gpt_settings
     from ..training.settings import preset as read_preset
 
@@ -147,26 +151,35 @@ def train_gpt(
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     fixed = {"tokenizer": tokenizer, "dt": dt, "splitting": splitting, "tied": tied, "seed": seed, "dtype": dtype}
-    with _team(parallel, device) as team:
-        find_side(side)
-        settings = gpt_settings({**read_preset("gpt", preset), **fixed, **chosen})
-        last = settings.iterations if until is None else min(until, settings.iterations)
-        source = _source(text, out) if team is None else team.all_or_none(lambda: _source(text, out))
-        arguments = {
-            **{"settings": settings.as_json(), "text": str(source), "out": str(out.resolve())},
-            **{"until": until, "device": device, "compiled": compiled},
-        }
-        if team is None:
-            _train_by_worker(side, arguments, last, threads, time_limit)
-        else:
-            _train_together(side, arguments, last, threads, team)
-    if team is not None and not team.leads:
-        return
-    _tell_gpt(out / side / "last.h5")
-    if figures:
-        from ..report.text_figures import draw_text_training
+    with ExitStack() as held:
+        with _team(parallel, device) as team:
+            find_side(side)
+            settings = gpt_settings({**read_preset("gpt", preset), **fixed, **chosen})
+            last = settings.iterations if until is None else min(until, settings.iterations)
 
-        console().print(f"{draw_text_training(out)}", soft_wrap=True)
+            def start() -> Path:
+                if team is None or team.leads:
+                    make_folder(out)
+                    held.enter_context(at_work_on(out / side))
+                return _source(text, out)
+
+            source = start() if team is None else team.all_or_none(start)
+            arguments = {
+                **{"settings": settings.as_json(), "text": str(source), "out": str(out.resolve())},
+                **{"until": until, "device": device, "compiled": compiled},
+            }
+            if team is None:
+                _train_by_worker(side, arguments, last, threads, time_limit)
+            else:
+                _train_together(side, arguments, last, threads, team)
+        if team is not None and not team.leads:
+            return
+        keep_command(out, side, typed_command())
+        _tell_gpt(out / side / "last.h5")
+        if figures:
+            from ..report.text_figures import draw_text_training
+
+            console().print(f"{draw_text_training(out)}", soft_wrap=True)
 
 
 def _source(text: Path | None, out: Path) -> Path:

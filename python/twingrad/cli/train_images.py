@@ -11,7 +11,7 @@ import typer
 
 from ..errors import InputError
 from ..files import make_folder
-from .app import Device, SideName, Threads, TimeLimit, console, progress_bar, train_app
+from .app import Device, SideName, Threads, TimeLimit, at_work_on, console, progress_bar, train_app, typed_command
 from .train import STARTED_BY_TORCHRUN, reached
 
 Out = Annotated[Path, typer.Option(help="Folder for SIDE/last.h5, the images file and the figures.")]
@@ -132,6 +132,7 @@ def _train(model: str, given: Given) -> None:
     """Train `model` by a command line, whose options are `given` by name; None where one is left out."""
     from ..sides import Worker
     from ..sides import side as find_side
+    from ..training.command_file import keep_command
     from ..training.settings import CLASSIFIER_SETTINGS, classifier_settings
     from ..training.settings import preset as read_preset
 
@@ -141,7 +142,6 @@ def _train(model: str, given: Given) -> None:
     find_side(side)
     chosen = {name: given[name] for name in CLASSIFIER_SETTINGS[model].model_fields if given[name] is not None}
     settings = classifier_settings(model, {**read_preset(model, given["preset"]), **chosen})
-    make_folder(out)
     data = None if given["data"] is None else str(given["data"].resolve())
     arguments = {
         **{"model": model, "settings": settings.as_json(), "data": data, "out": str(out.resolve())},
@@ -149,22 +149,25 @@ def _train(model: str, given: Given) -> None:
     }
     last = settings.iterations if given["until"] is None else min(given["until"], settings.iterations)
     file, threads, silence = out / side / "last.h5", given["threads"], given["time_limit"]
-    with Worker(side, threads=threads, silence_seconds=silence) as worker, progress_bar("steps") as bar:
-        task = bar.add_task(f"{side} starting", total=last)
+    make_folder(out)
+    with at_work_on(out / side):
+        keep_command(out, side, typed_command())
+        with Worker(side, threads=threads, silence_seconds=silence) as worker, progress_bar("steps") as bar:
+            task = bar.add_task(f"{side} starting", total=last)
 
-        def show(state: Given) -> None:
-            bar.update(task, completed=state["iteration"], description=_described(side, state))
+            def show(state: Given) -> None:
+                bar.update(task, completed=state["iteration"], description=_described(side, state))
 
-        worker.request("train-classifier", arguments, show)
+            worker.request("train-classifier", arguments, show)
+            if given["figures"]:
+                bar.update(task, description=f"{side} classifying the test images")
+                request = {"checkpoint": str(file.resolve()), "data": data, "folder": arguments["out"]}
+                dtype = "float64" if settings.dtype == "float64" else "float32"
+                reply = worker.request("classify", {**request, "dtype": dtype, "device": given["device"]})
+                _keep_classified(file, reply, given["data"], out, worker.versions)
+        _tell(file)
         if given["figures"]:
-            bar.update(task, description=f"{side} classifying the test images")
-            request = {"checkpoint": str(file.resolve()), "data": data, "folder": arguments["out"]}
-            dtype = "float64" if settings.dtype == "float64" else "float32"
-            reply = worker.request("classify", {**request, "dtype": dtype, "device": given["device"]})
-            _keep_classified(file, reply, given["data"], out, worker.versions)
-    _tell(file)
-    if given["figures"]:
-        _draw(out)
+            _draw(out)
 
 
 def _keep_classified(file: Path, reply: Given, data: Path | None, out: Path, versions: Given) -> None:

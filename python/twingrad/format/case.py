@@ -61,6 +61,7 @@ class Case:
         """Refuse settings, arrays or an oracle that do not fit the model; raises InputError."""
         where, spec, config = str(self.path or self.name), self.spec, self.config
         sizes: dict[str, int] = {}
+        check_layers(config, self.groups["params"], where)
         for group, specs in (("params", spec.params), ("inputs", spec.inputs), ("targets", spec.targets)):
             check_arrays(specs(config), self.groups[group], f"{where}, /{group}", sizes)
         if (wrong := config.check(self.groups)) is not None:
@@ -87,6 +88,13 @@ class Case:
             attributes["oracle_digest"] = self.oracle_digest
             arrays |= {f"oracle/{name}": array for name, array in self.oracle.items()}
         hdf5.write(path, attributes, arrays)
+
+
+def check_layers(config: ModelConfig, params: Arrays, where: str) -> None:
+    """Refuse settings of more layers than there are arrays, before the arrays of every layer are listed."""
+    if (layers := getattr(config, "layers", 0)) > len(params):
+        found = f"{layers} layers"
+        raise InputError(f"{where}, attribute config", expected=f"layers for {len(params)} arrays", found=found)
 
 
 def oracle_specs(spec: ModelSpec, config: ModelConfig) -> dict[str, ArraySpec]:
@@ -121,6 +129,7 @@ def read_case(path: Path) -> Case:
     if hdf5.NAME.fullmatch(case.name) is None:
         found = repr(case.name)
         raise InputError(f"{path}, attribute name", expected="a name of A-Z a-z 0-9 _ . -", found=found)
+    hdf5.parse_json(case.config_text, f"{path}, attribute config")
     case.check()
     if case.sealed:
         hdf5.check_digest(contents, "digest", case.digest)

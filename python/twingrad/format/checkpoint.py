@@ -17,6 +17,7 @@ from ..errors import InputError, one_of
 from ..sides.table import sides
 from ..specs import Arrays, ModelConfig, ModelSpec, check_arrays, make_config, model_spec
 from . import hdf5
+from .case import check_layers
 from .result import now
 
 FORMAT = "twingrad-checkpoint"
@@ -108,6 +109,9 @@ def _check(path: Path, checkpoint: Checkpoint) -> None:
             raise InputError(f"{path}, attribute {name}", expected=one_of(values), found=repr(found))
     if checkpoint.iteration < 0:
         raise InputError(f"{path}, attribute iteration", expected="a number from 0 on", found=str(checkpoint.iteration))
+    if not checkpoint.params:
+        raise InputError(f"{path}, /params", expected="the model's arrays", found="nothing")
+    check_layers(checkpoint.config, checkpoint.params, str(path))
     specs = checkpoint.spec.params(checkpoint.config)
     trained = {name: spec for name, spec in specs.items() if spec.trained}
     needed = {

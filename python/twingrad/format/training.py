@@ -67,7 +67,7 @@ def read_training(path: Path) -> Training:
         versions=contents.json_object("versions"),
         settings=contents.json_object("settings"),
         iteration=contents.integer("iteration"),
-        step_constant=float(contents.attributes["step_constant"]),
+        step_constant=contents.number("step_constant"),
         status=contents.text("status"),
         created=contents.text("created"),
         **{group: contents.below(group) for group in groups},

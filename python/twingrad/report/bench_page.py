@@ -102,7 +102,7 @@ def _about(bench: Bench, language: Language) -> Iterator[Part]:
         yield Paragraph(language.pieces("bench.incomplete"))
     if found := warnings(bench):
         yield Paragraph(language.pieces("bench.warnings"))
-        yield Problems(found, serious=False)
+        yield Problems([language(f"warned.{one.key}", **one.values) for one in found], serious=False)
 
 
 def _machine(bench: Bench, language: Language) -> Pieces:

@@ -57,7 +57,7 @@ class BenchTables:
         self.has_ratio = len(self.sides) > 1
         self._devices = {one.measured.device for one in timed}
         machine = machine_title(bench, language)
-        self._note = provenance(language, [machine], made(bench, language), bench.created, bench.command)
+        self._note = provenance(language, [machine], made(bench, language), bench.created, [bench.command])
 
     def versions(self) -> Table:
         """What each side said of itself, and what it measured with."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..harness import Comparison
+from .audit_page import AuditRun, audit_run, audit_section
 from .bench_page import BenchRun, bench_runs, bench_sections
 from .comparison_file import read_comparison
 from .comparison_page import comparison_sections, verdict
@@ -29,6 +30,7 @@ class Saved:
     """What was found in a folder."""
 
     comparison: Comparison | None
+    audit: AuditRun | None
     benches: list[BenchRun]
     control: list[ControlRun]
     texts: list[TextRun]
@@ -51,8 +53,8 @@ def read_saved(out: Path, language: Language) -> Saved:
             texts.append(text_run(folder, trainings))
         else:
             images.append(image_run(folder, trainings))
-    saved = Saved(comparison, bench_runs(out, language), control, texts, images, experiment_runs(out))
-    if comparison is None and not any((saved.benches, control, texts, images, saved.experiments)):
+    saved = Saved(comparison, audit_run(out), bench_runs(out, language), control, texts, images, experiment_runs(out))
+    if comparison is None and not any((saved.audit, saved.benches, control, texts, images, saved.experiments)):
         raise InputError(
             str(out),
             expected="comparison.json, bench.json, folders training/NAME or experiments/NAME",
@@ -68,6 +70,8 @@ def document(saved: Saved, language: Language) -> Document:
     sections: list[Section] = []
     if saved.comparison:
         sections += comparison_sections(saved.comparison, language)
+    if saved.audit:
+        sections.append(audit_section(saved.audit, language))
     sections += bench_sections(saved.benches, language)
     if saved.control:
         sections.append(control_section(saved.control, language))

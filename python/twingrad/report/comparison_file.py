@@ -46,6 +46,7 @@ class _ComparisonFile(BaseModel):
     format: Literal["twingrad-comparison"]
     format_version: Literal[1]
     created: str
+    command: str
     agrees: bool
     sources: list[_SourceEntry]
     failures: list[str]
@@ -83,4 +84,4 @@ def _rebuilt(entries: _ComparisonFile) -> Comparison:
         values["error"] = float("inf") if entry.error >= INCOMPARABLE else entry.error
         checks.append(Check(**values))
     sources = [Source(**source.model_dump(exclude={"title"})) for source in entries.sources]
-    return Comparison(sources, checks, entries.failures, entries.created)
+    return Comparison(sources, checks, entries.failures, entries.created, entries.command)

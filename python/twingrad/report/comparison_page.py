@@ -102,10 +102,10 @@ def _section(name: str, parts: Sequence[Part], language: Language, *, detail: bo
 
 
 def _provenance(comparison: Comparison, language: Language) -> Pieces:
-    """On which processors, with what and when; the file does not know the command's options."""
+    """On which processors, with what, when and by which command."""
     processors = dict.fromkeys(str(source.versions.get("processor", "")) for source in comparison.sources)
     versions = [_made(source, language) for source in comparison.sources]
-    return provenance(language, [*filter(None, processors)], versions, comparison.created, "twingrad compare")
+    return provenance(language, [*filter(None, processors)], versions, comparison.created, [comparison.command])
 
 
 def _made(source: Source, language: Language) -> str:

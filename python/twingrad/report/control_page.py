@@ -48,7 +48,7 @@ def control_runs(parent: Path) -> list[ControlRun]:
 
 def control_section(runs: Sequence[ControlRun], language: Language) -> Section:
     """The section: all trainings in one table, how far the sides are apart, then the figures of each."""
-    note = training_note([training for run in runs for training in run.trainings], "twingrad train control", language)
+    note = training_note({run.folder: run.trainings for run in runs}, "twingrad train control", language)
     parts: list[Part] = [_table(runs, language, note)]
     if differences := [row for run in runs for row in _differences(run, language)]:
         parts.append(_difference_table(differences, language, note))

@@ -80,7 +80,7 @@ def _note(measured: Orders | Degradation | Attack, language: Language) -> Pieces
     answered = measured.sides.values()
     processors = dict.fromkeys(str(one.versions.get("processor", "")) for one in answered)
     made = [made_by(one.title, one.versions, language) for one in answered]
-    return provenance(language, [*filter(None, processors)], made, measured.created, measured.command)
+    return provenance(language, [*filter(None, processors)], made, measured.created, [measured.command])
 
 
 def _not_run(measured: Orders | Degradation | Attack, language: Language) -> list[Part]:

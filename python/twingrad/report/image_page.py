@@ -63,7 +63,7 @@ def image_section(runs: Sequence[ImageRun], language: Language) -> Section:
 def _run(place: int, run: ImageRun, language: Language) -> Section:
     first = run.trainings[0]
     title, sizes = image_figures.run_title(first, language), image_figures.run_sizes(first, language)
-    note = training_note(run.trainings, f"twingrad train {first.model}", language)
+    note = training_note({run.folder: run.trainings}, f"twingrad train {first.model}", language)
     parts: list[Part] = [about(run.folder.name, sizes, run.trainings, language)]
     parts += [Paragraph((text,)) for text in [*notes(run.trainings, language), *_classified_notes(run, language)]]
     rows = [_row(training, run.classified.get(training.side), language) for training in run.trainings]

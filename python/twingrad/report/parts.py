@@ -62,9 +62,9 @@ def time_text(created: str) -> str:
 
 
 def provenance(
-    language: Language, machines: Sequence[str], versions: Sequence[str], created: str, command: str
+    language: Language, machines: Sequence[str], versions: Sequence[str], created: str, commands: Sequence[str]
 ) -> Pieces:
-    """The note below a table: machine, versions, date, command, as far as they are known."""
+    """The note below a table: machine, versions, date, commands, as far as they are known."""
     found: list[Piece] = []
     for key, text in (
         ("note.machine", "; ".join(machines)),
@@ -72,4 +72,6 @@ def provenance(
         ("note.date", time_text(created)),
     ):
         found += [language(key, what=text), " "] if text else []
-    return (*found, *language.pieces("note.command", command=Code(command))) if command else tuple(found[:-1])
+    for number, command in enumerate(commands):
+        found += [*(["; "] if number else [language("note.command"), " "]), Code(command)]
+    return (*found, ".") if commands else tuple(found[:-1])

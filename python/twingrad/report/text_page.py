@@ -68,7 +68,7 @@ def _run(place: int, run: TextRun, language: Language) -> Section:
     first, name = run.trainings[0], run.folder.name
     title, sizes = text_figures.run_title(first, language), text_figures.run_sizes(first, language)
     sides = language.joined(side(training.side).title for training in run.trainings)
-    note = training_note(run.trainings, "twingrad train gpt", language)
+    note = training_note({run.folder: run.trainings}, "twingrad train gpt", language)
     parts: list[Part] = [about(name, sizes, run.trainings, language)]
     parts += [Paragraph((text,)) for text in notes(run.trainings, language)]
     rows = [_row(training, language) for training in run.trainings]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ..format import Checkpoint, Training
 from ..sides import side, sides
+from ..training.command_file import command_of
 from .curves import CHECKPOINT, Kind, unlike_conditions
 from .document import COUNT, DURATION, ERROR, TEXT, Cell, Column, Form, Paragraph, Row, ranges
 from .language import Code, Language, Pieces
@@ -18,11 +20,17 @@ FIRST = (10, 100)
 SPEED = Form(",.0f")
 
 
-def training_note(trainings: Sequence[Training | Checkpoint], command: str, language: Language) -> Pieces:
-    """The note below tables of trainings: the options of the command are their settings, which the files hold."""
+def training_note(folders: Mapping[Path, Sequence[Training | Checkpoint]], command: str, language: Language) -> Pieces:
+    """The note below tables of the trainings in some folders; `command` is named where none was left there."""
+    trainings = [training for several in folders.values() for training in several]
+    commands = [
+        typed for folder, several in folders.items() for one in several if (typed := command_of(folder, one.side))
+    ]
     processors = dict.fromkeys(str(training.versions.get("processor", "")) for training in trainings)
     made = dict.fromkeys(made_by(side(one.side).title, one.versions, language) for one in trainings)
-    return provenance(language, [*filter(None, processors)], [*made], max(one.created for one in trainings), command)
+    return provenance(
+        language, [*filter(None, processors)], [*made], max(one.created for one in trainings), commands or [command]
+    )
 
 
 def side_columns(kind: Kind, columns: Sequence[Column], language: Language) -> list[Column]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import make_folder, read_json, replacing
+from ..files import make_folder, read_json, remove, replacing
 from .collect import document, read_saved
 from .csv_files import csv_text
 from .document import tables
@@ -59,10 +59,12 @@ def write_report(out: Path, language: Language) -> Written:
     new: dict[str, bytes] = {**{name: text.encode() for name, text in texts.items()}, **copies}
     kept = [name for name, text in yours.items() if _is_changed(out / name)]
     new |= {name: _marked(text) for name, text in yours.items() if name not in kept}
-    _remove_stale(out, {*new, *yours})
+    names = {*new, *yours}
+    _remove_stale(out, names)
+    # The list first, so that the next report knows what a killed one has written.
+    _write(out / WRITTEN, json.dumps(sorted(names), indent=1).encode() + b"\n")
     for name, content in new.items():
         _write(out / name, content)
-    _write(out / WRITTEN, json.dumps(sorted({*new, *yours}), indent=1).encode() + b"\n")
     missing = _not_included(out / LATEX / "report.tex", texts) if f"{LATEX}/report.tex" in kept else []
     return Written([out / name for name in new], [out / name for name in kept], missing)
 
@@ -100,7 +102,7 @@ def _remove_stale(out: Path, names: set[str]) -> None:
     folders = ("tables/", f"{LATEX}/tables/", f"{LATEX}/figures/")
     for name in before:
         if name not in names and name.startswith(folders) and ".." not in name:
-            (out / name).unlink(missing_ok=True)
+            remove(out / name)
 
 
 def _not_included(report: Path, texts: Mapping[str, str]) -> list[str]:

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import paths
 from ..errors import InputError, one_of
@@ -14,22 +15,30 @@ from ..errors import InputError, one_of
 
 @dataclass(frozen=True)
 class Side:
-    """One side: its name, its title for people, how its worker starts, which files compute its results."""
+    """One side: its name, its title for people, how its worker starts, which files compute its results.
+
+    `mutated` starts a worker with a planted mistake, whose name follows; empty where the side has none. Where the side
+    `replants`, that worker takes requests of the verb `plant`, which puts another mistake in the place of the first.
+    """
 
     name: str
     title: str
     command: tuple[str, ...]
     needs: tuple[str, ...]
     sources: tuple[str, ...]
+    mutated: tuple[str, ...]
+    replants: bool
 
 
 def sides() -> dict[str, Side]:
     """All sides by name, in the order of the table."""
     table = tomllib.loads((paths.shared_fixtures() / "sides.toml").read_text("utf-8"))
-    return {
-        name: Side(name, entry["title"], *(tuple(entry[key]) for key in ("command", "needs", "sources")))
-        for name, entry in table.items()
-    }
+    return {name: _side(name, entry) for name, entry in table.items()}
+
+
+def _side(name: str, entry: Mapping[str, Any]) -> Side:
+    lists = {key: tuple(entry.get(key, ())) for key in ("command", "needs", "sources", "mutated")}
+    return Side(name=name, title=entry["title"], replants=entry.get("replants", False), **lists)
 
 
 def side(name: str) -> Side:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ctypes
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
@@ -29,11 +32,29 @@ SILENCE_SECONDS = 300.0
 """How long a worker may be silent at a request before it counts as hung."""
 STDERR_LINES = 40
 
+KINDS = ("progress", "result", "error")
+PR_SET_PDEATHSIG = 1
+_LAUNCHER = ThreadPoolExecutor(1, "twingrad-launcher")
+"""Starts all workers: the kernel ends a worker with the thread that started it, and this one lives to the end."""
+
 Message = dict[str, Any]
 
 
-def command_of(of: Side) -> list[str]:
-    """The command line that starts the side's worker; raises InputError where what it needs is missing."""
+def leave_with_harness() -> None:
+    """Have the kernel kill this process, a worker, when the harness dies, even in the middle of a computation.
+
+    For a worker to call before its hello, so that no request can have come before. On Linux alone: elsewhere the end of
+    its input, or of its output, tells a worker, when it reads or writes next.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def command_of(of: Side, mutated: str = "") -> list[str]:
+    """The command line that starts the side's worker, `mutated` by the planted mistake of that name if there is one.
+
+    Raises InputError where what it needs is missing.
+    """
     names = {"python": sys.executable, "root": str(paths.root())}
     if "julia" in of.needs:
         julia = find_julia()
@@ -41,7 +62,8 @@ def command_of(of: Side) -> list[str]:
             expected = f"Julia, which the side '{of.name}' needs"
             raise InputError("julia", expected=expected, found="none that can be used", hint=HOW_TO_GET)
         names |= {"julia": julia.executable, "julia_project": julia.project}
-    return [part.format(**names) for part in of.command]
+    parts = [*of.mutated, mutated] if mutated else of.command
+    return [part.format(**names) for part in parts]
 
 
 def is_available(name: str) -> bool:
@@ -100,6 +122,11 @@ class Worker:
         versions: Mapping[str, Any] = self._hello["versions"]
         return versions
 
+    @property
+    def process_id(self) -> int | None:
+        """The number of the process; None where none is running."""
+        return None if self._process is None else self._process.pid
+
     def request(
         self, verb: str, arguments: Mapping[str, Any], on_progress: Callable[[Message], None] = lambda _: None
     ) -> Message:
@@ -119,15 +146,15 @@ class Worker:
                 message = self._receive(self.silence_seconds, f"the request '{verb}'")
                 if message.get("id") != self._number:
                     raise self._failed(f"answered request {message.get('id')!r} instead of {self._number}")
-                if "progress" in message:
-                    on_progress(message["progress"])
-                elif "result" in message:
-                    result: Message = message["result"]
-                    return result
-                elif "error" in message:
-                    raise _as_exception(self.name, message["error"])
-                else:
-                    raise self._failed(f"sent a message with neither result nor error: {message}")
+                kind = next((kind for kind in KINDS if isinstance(message.get(kind), dict)), None)
+                if kind is None:
+                    raise self._failed(f"sent a message without {', '.join(KINDS)}: {_start_of(str(message))}")
+                content: Message = message[kind]
+                if kind == "result":
+                    return content
+                if kind == "error":
+                    raise _as_exception(self.name, content)
+                on_progress(content)
         except KeyboardInterrupt:
             self.close(at_once=True)
             raise Interrupted from None
@@ -171,7 +198,8 @@ class Worker:
         environment = inherited | threads | {"TWINGRAD_ROOT": str(paths.root())}
         self._messages, self._stderr = queue.Queue(), collections.deque(maxlen=STDERR_LINES)
         try:
-            self._process = process = subprocess.Popen(
+            self._process = process = _LAUNCHER.submit(
+                subprocess.Popen,
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -181,7 +209,7 @@ class Worker:
                 errors="replace",
                 env=environment,
                 start_new_session=True,
-            )
+            ).result()
         except OSError as error:
             raise SideError(f"side {self.name}: cannot start {command[0]}: {error.strerror}") from None
         self._readers = [
@@ -191,9 +219,10 @@ class Worker:
         for reader in self._readers:
             reader.start()
         hello = self._receive(self.start_seconds, "its start")
-        if not isinstance(hello.get("hello"), dict) or hello["hello"].get("protocol") != PROTOCOL:
-            raise self._failed(f"expected a hello of protocol {PROTOCOL}, found {hello}")
-        self._hello = hello["hello"]
+        said = hello.get("hello")
+        if not isinstance(said, dict) or said.get("protocol") != PROTOCOL or not isinstance(said.get("versions"), dict):
+            raise self._failed(f"expected a hello of protocol {PROTOCOL} with versions, found {_start_of(str(hello))}")
+        self._hello = said
 
     def _receive(self, seconds: float, occasion: str) -> Message:
         try:
@@ -204,13 +233,13 @@ class Worker:
             assert self._process is not None
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=10)
-            raise self._failed(f"died with exit status {self._process.returncode} during {occasion}")
+            raise self._failed(f"{_end(self._process.returncode)} during {occasion}")
         try:
             message = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            raise self._failed(f"sent a line that is no JSON object during {occasion}: {line.strip()[:200]!r}")
+            raise self._failed(f"sent a line that is no JSON object during {occasion}: {_start_of(line.strip())!r}")
         return message
 
     def _failed(self, what: str) -> SideError:
@@ -225,6 +254,20 @@ def _read_lines(stream: Any, put: Callable[[str | None], None]) -> None:
         for line in stream:
             put(line)
     put(None)
+
+
+def _start_of(text: str) -> str:
+    return text[:200]
+
+
+def _end(status: int | None) -> str:
+    """How a process ended, in words."""
+    if status is None:
+        return "closed its output"
+    if status >= 0:
+        return f"died with exit status {status}"
+    reason = ", as where memory ran out," if status == -signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(-status).name}{reason}"
 
 
 def _as_exception(name: str, error: Mapping[str, Any]) -> Exception:

@@ -1,0 +1,1 @@
+"""What the comparison catches and what it does not: planted mistakes, false alarms, broken files."""
