@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from test_page import comparison, page, text, write_page
-from twingrad.audit.saved import Alarm, Alarms, Defects, Planted
+from twingrad.audit.saved import Alarm, Alarms, BrokenFiles, Defects, Planted, Unsound
 from twingrad.errors import InputError
 from twingrad.report.audit_page import audit_run, audit_section
 from twingrad.report.csv_files import csv_text
@@ -102,10 +102,34 @@ def test_false_alarms(tmp_path: Path) -> None:
     assert "1 of 2 cases were held in float32 too" in said
 
 
+def broken() -> BrokenFiles:
+    counts: Any = {
+        "torch": {"case": {"refused": 5, "right": 2}, "text": {"read": 3}},
+        "flux": {"case": {"refused": 6, "crash": 1}},
+    }
+    crash = Unsound(number=4, kind="case", way="a bit", side="flux", outcome="crash", message="it died\n  | trace")
+    common = {"created": "2025-06-03T12:34:56Z", "command": "twingrad audit --broken-files 10", "digest": "d"}
+    return BrokenFiles(**common, sides=SIDES, seed=5, files=10, counts=counts, unsound=[crash])
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    broken().write(folder / "audit" / "broken-files.json")
+    rows = tables(folder)["audit-broken-files"].splitlines()
+    assert rows[1] == "case,5,2,0,0,0,6,0,0,0,1"
+    assert rows[2] == "text,0,0,3,0,0,,,,,"
+    assert rows[3] == "all,5,2,3,0,0,6,0,0,0,1"
+    said = text(write_page(folder).read_text("utf-8"))
+    assert "Flux.jl, 4, case, a bit: crash: it died" in said
+    assert "trace" not in said
+
+
 @pytest.mark.parametrize("name", ["en", "fr"])
 def test_both_languages(tmp_path: Path, name: str) -> None:
     folder = saved(tmp_path, defects(planted("torch", "one")), alarms())
-    assert tables(folder, Language(name)).keys() == {"audit-defects", "audit-mistakes", "audit-false-alarms"}
+    broken().write(folder / "audit" / "broken-files.json")
+    found = tables(folder, Language(name)).keys()
+    assert found == {"audit-defects", "audit-mistakes", "audit-false-alarms", "audit-broken-files"}
 
 
 def test_no_audit_is_no_section(tmp_path: Path) -> None:

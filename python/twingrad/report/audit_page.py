@@ -1,12 +1,12 @@
-"""The section on audits: planted mistakes and false alarms, OUT/audit/."""
+"""The section on audits: planted mistakes, false alarms and broken files, OUT/audit/."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..audit.saved import Alarm, Alarms, Defects, Planted, read
+from ..audit.saved import Alarm, Alarms, BrokenFiles, Defects, Outcome, Planted, read
 from .document import (
     BOUND,
     CODE,
@@ -36,15 +36,20 @@ class AuditRun:
 
     defects: Defects | None
     alarms: Alarms | None
+    broken: BrokenFiles | None
 
 
 def audit_run(out: Path) -> AuditRun | None:
     """The audits saved in OUT/audit; None where there is none. Raises InputError where a file is damaged."""
-    files = [out / FOLDER / f"{name}.json" for name in ("defects", "false-alarms")]
-    if not any(file.exists() for file in files):
+    names = ("defects", "false-alarms", "broken-files")
+    defects, alarms, broken = (out / FOLDER / f"{name}.json" for name in names)
+    if not any(file.exists() for file in (defects, alarms, broken)):
         return None
-    defects = read(Defects, files[0]) if files[0].exists() else None
-    return AuditRun(defects, read(Alarms, files[1]) if files[1].exists() else None)
+    return AuditRun(
+        read(Defects, defects) if defects.exists() else None,
+        read(Alarms, alarms) if alarms.exists() else None,
+        read(BrokenFiles, broken) if broken.exists() else None,
+    )
 
 
 def audit_section(run: AuditRun, language: Language) -> Section:
@@ -54,11 +59,13 @@ def audit_section(run: AuditRun, language: Language) -> Section:
         parts += _defects(run.defects, language)
     if run.alarms:
         parts += _alarms(run.alarms, language)
+    if run.broken:
+        parts += _broken_files(run.broken, language)
     title = language("audit.title")
     return Section(title, parts, "audit", short=title)
 
 
-def _note(found: Defects | Alarms, language: Language) -> Pieces:
+def _note(found: Defects | Alarms | BrokenFiles, language: Language) -> Pieces:
     processors = dict.fromkeys(str(versions.get("processor", "")) for versions in found.sides.values())
     made = [made_by(side_title(name), versions, language) for name, versions in found.sides.items()]
     return provenance(language, [*filter(None, processors)], made, found.created, [found.command])
@@ -147,3 +154,36 @@ def _alarm_row(model: str, several: Sequence[Alarm]) -> Row:
     failed = sum(bool(one.failures) for one in several)
     worst = [max((one.worst[kind] for one in several if kind in one.worst), default=None) for kind in KINDS]
     return (model, len(several), sum(one.checks for one in several), Cell(failed, fails=failed > 0), *worst)
+
+
+def _broken_files(found: BrokenFiles, language: Language) -> list[Part]:
+    outcomes = (*BrokenFiles.SOUND, "wrong")
+    columns = [Column("kind", language("audit.kind"))]
+    for name in found.counts:
+        columns += [
+            Column(f"{name}_{outcome}", language(f"audit.{outcome}"), COUNT, group=side_title(name))
+            for outcome in outcomes
+        ]
+    kinds = [*dict.fromkeys(kind for several in found.counts.values() for kind in several), ""]
+    rows: list[Row] = [
+        (kind or language("audit.all"), *(cell for several in found.counts.values() for cell in _fates(several, kind)))
+        for kind in kinds
+    ]
+    parts: list[Part] = [Paragraph(language.pieces("audit.broken_explained", files=found.files, seed=found.seed))]
+    problems = [
+        f"{side_title(one.side)}, {one.number}, {one.kind}, {one.way}: {one.outcome}: {one.message.splitlines()[0]}"
+        for one in found.unsound
+    ]
+    parts += [Problems(problems)] if problems else []
+    parts.append(Table("audit-broken-files", language("audit.broken_caption"), columns, rows, _note(found, language)))
+    return parts
+
+
+def _fates(kinds: Mapping[str, Mapping[Outcome, int]], kind: str) -> list[Cell]:
+    """How many files of a kind, or of all, came to each outcome; empty where the side does not read the kind."""
+    chosen = [counts for name, counts in kinds.items() if kind in ("", name)]
+    if not chosen:
+        return [Cell(None)] * (len(BrokenFiles.SOUND) + 1)
+    sound = [sum(counts.get(outcome, 0) for counts in chosen) for outcome in BrokenFiles.SOUND]
+    wrong = sum(sum(counts.values()) for counts in chosen) - sum(sound)
+    return [*(Cell(number) for number in sound), Cell(wrong, fails=wrong > 0)]
