@@ -27,7 +27,7 @@ from .ask import ask
 from .mutants import NO_MUTANT, Mutant, is_meant, read_mutants
 from .saved import Defects, Planted, Status, read
 
-REASON_CHARACTERS = 500
+REASON_CHARACTERS = 200
 OnMutant = Callable[[str], None]
 MakeWorker = Callable[..., Any]
 
