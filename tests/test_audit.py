@@ -33,7 +33,7 @@ CASE = "mlp-sigmoid-mse-small"
 def test_every_mutant_changes_one_place_and_names_cases_that_are_there(name):
     mutants, known = read_mutants(side(name)), {file.stem for file in paths.case_files()}
     assert len(mutants) >= 60
-    assert 5 <= sum(mutant.quick for mutant in mutants) < 20
+    assert 4 <= sum(mutant.quick for mutant in mutants) < 10
     for mutant in mutants:
         source = (paths.root() / PACKAGES[name] / mutant.file).read_text("utf-8")
         assert source.count(mutant.old) == 1, f"{mutant.name}: its text is there {source.count(mutant.old)} times"

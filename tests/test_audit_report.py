@@ -39,9 +39,17 @@ def defects(*several: Planted, **fields: Any) -> Defects:
 
 def alarms(*failures: str) -> Alarms:
     worst = {"float64 sides": 2e-15, "float64 steps": 3e-14, "float32 oracle": 4e-6}
-    names = [("control_net", "a", []), ("gpt", "b", list(failures))]
+    names = [("control_net", "a", [], ["u"]), ("gpt", "b", list(failures), [])]
     cases = [
-        Alarm(name=name, model=model, seed=1, checks=12, float32=model == "gpt", worst=worst, failures=failed)
+        Alarm(
+            name=name,
+            model=model,
+            seed=1,
+            checks=12,
+            worst=worst,
+            failures=failed,
+            unstable=["u"] if name == "a" else [],
+        )
         for model, name, failed in names
     ]
     common = {"created": "2025-06-03T12:34:56Z", "command": "twingrad audit --false-alarms 2", "digest": "d"}
@@ -93,13 +101,15 @@ def test_what_was_missed_and_what_failed_without_a_mistake_is_told(tmp_path: Pat
 def test_false_alarms(tmp_path: Path) -> None:
     folder = saved(tmp_path, drawn=alarms("float64, loss: off by one"))
     rows = tables(folder)["audit-false-alarms"].splitlines()
-    assert rows[0].startswith("model,cases,checks,failed,float64_sides,float64_manual,float64_steps,float32_oracle")
-    assert rows[1].split(",")[:5] == ["control_net", "1", "12", "0", "2e-15"]
+    assert rows[0].startswith(
+        "model,cases,checks,failed,unstable,float64_sides,float64_manual,float64_steps,float32_oracle"
+    )
+    assert rows[1].split(",")[:6] == ["control_net", "1", "12", "0", "1", "2e-15"]
     assert rows[2].split(",")[3] == "1"
-    assert rows[3].split(",")[4] == "1e-11"
+    assert rows[3].split(",")[5] == "1e-11"
     said = text(write_page(folder).read_text("utf-8"))
     assert "b: float64, loss: off by one" in said
-    assert "1 of 2 cases were held in float32 too" in said
+    assert "Unstable are checks that failed" in said
 
 
 def broken() -> BrokenFiles:

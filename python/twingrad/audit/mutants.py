@@ -50,8 +50,8 @@ class Mutant(_Entries):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all of it."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 over all of it but `quick`."""
+        return hashlib.sha256(self.model_dump_json(exclude={"quick"}).encode()).hexdigest()
 
 
 class _Table(_Entries):

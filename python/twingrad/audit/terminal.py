@@ -63,14 +63,15 @@ def _fate(one: Planted) -> str:
 def print_false_alarms(console: Console, found: Alarms) -> None:
     """The worst errors of each model's fresh cases against their bounds, and each failure."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head in ("model", "cases", "checks", "failed", "float64 sides", "by hand", "steps", "float32"):
+    for head in ("model", "cases", "checks", "failed", "unstable", "float64 sides", "by hand", "steps", "float32"):
         table.add_column(head, justify="left" if head == "model" else "right")
     for model in dict.fromkeys(one.model for one in found.cases):
         several = [one for one in found.cases if one.model == model]
         worst = [max((one.worst.get(kind, 0.0) for one in several), default=0.0) for kind in KINDS]
         counts = [len(several), sum(one.checks for one in several), sum(len(one.failures) for one in several)]
+        counts.append(sum(len(one.unstable) for one in several))
         table.add_row(model, *map(str, counts), *(_error(error) for error in worst))
-    table.add_row("bound", "", "", "", *(_error(found.bounds.get(kind, 0.0)) for kind in KINDS))
+    table.add_row("bound", "", "", "", "", *(_error(found.bounds.get(kind, 0.0)) for kind in KINDS))
     console.print(table)
     for one in found.cases:
         for text in one.failures:

@@ -134,26 +134,25 @@ def _mistakes(found: Defects, language: Language, note: Pieces) -> Table:
 def _alarms(found: Alarms, language: Language) -> list[Part]:
     heads = {kind: language(f"audit.{kind.replace(' ', '_')}") for kind in KINDS}
     columns = [Column("model", language("audit.model"))]
-    columns += [Column(name, language(f"audit.{name}"), COUNT) for name in ("cases", "checks", "failed")]
+    columns += [Column(name, language(f"audit.{name}"), COUNT) for name in ("cases", "checks", "failed", "unstable")]
     columns += [
         Column(kind.replace(" ", "_"), head, ERROR, group=language("audit.worst")) for kind, head in heads.items()
     ]
     models = dict.fromkeys(one.model for one in found.cases)
     rows: list[Row] = [_alarm_row(model, [one for one in found.cases if one.model == model]) for model in models]
-    rows.append((language("audit.bound"), None, None, None, *(found.bounds.get(kind) for kind in KINDS)))
+    rows.append((language("audit.bound"), None, None, None, None, *(found.bounds.get(kind) for kind in KINDS)))
     parts: list[Part] = [Paragraph(language.pieces("audit.alarms_explained", seed=found.seed))]
     problems = [f"{one.name}: {text}" for one in found.cases for text in one.failures]
     parts += [Problems(problems)] if problems else []
-    held = sum(one.float32 for one in found.cases)
-    parts.append(Paragraph(language.pieces("audit.float32", held=held, cases=len(found.cases)), soft=True))
+    parts.append(Paragraph(language.pieces("audit.unstable_explained"), soft=True))
     parts.append(Table("audit-false-alarms", language("audit.alarms_caption"), columns, rows, _note(found, language)))
     return parts
 
 
 def _alarm_row(model: str, several: Sequence[Alarm]) -> Row:
-    failed = sum(bool(one.failures) for one in several)
+    failed, unstable = (sum(len(getattr(one, name)) for one in several) for name in ("failures", "unstable"))
     worst = [max((one.worst[kind] for one in several if kind in one.worst), default=None) for kind in KINDS]
-    return (model, len(several), sum(one.checks for one in several), Cell(failed, fails=failed > 0), *worst)
+    return (model, len(several), sum(one.checks for one in several), Cell(failed, fails=failed > 0), unstable, *worst)
 
 
 def _broken_files(found: BrokenFiles, language: Language) -> list[Part]:
