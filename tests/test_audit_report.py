@@ -48,9 +48,9 @@ def alarms(*failures: str) -> Alarms:
             checks=12,
             worst=worst,
             failures=failed,
-            unstable=["u"] if name == "a" else [],
+            unstable=unstable,
         )
-        for model, name, failed in names
+        for model, name, failed, unstable in names
     ]
     common = {"created": "2025-06-03T12:34:56Z", "command": "twingrad audit --false-alarms 2", "digest": "d"}
     return Alarms(**common, sides=SIDES, seed=5, bounds={"float64 sides": 1e-11}, cases=cases)
