@@ -64,7 +64,7 @@ def print_false_alarms(console: Console, found: Alarms) -> None:
     """The worst errors of each model's fresh cases against their bounds, and each failure."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for head in ("model", "cases", "checks", "failed", "unstable", "float64 sides", "by hand", "steps", "float32"):
-        table.add_column(head, justify="left" if head == "model" else "right")
+        table.add_column(head, justify="left" if head == "model" else "right", no_wrap=head == "model")
     for model in dict.fromkeys(one.model for one in found.cases):
         several = [one for one in found.cases if one.model == model]
         worst = [max((one.worst.get(kind, 0.0) for one in several), default=0.0) for kind in KINDS]
