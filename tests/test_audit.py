@@ -156,7 +156,7 @@ def printed(print_it, found):
 def planted(tmp_path, monkeypatch):
     """An audit of torch with made-up mutants, all meant to be caught by the oracle's gradients of the first bias."""
 
-    monkeypatch.setattr(defects, "read_recorded", recorded)
+    results = {name: recorded(paths.recorded(name)) for name in sides()}
 
     def run(wrong, of="torch"):
         first = read_mutants(side(of))[0]
@@ -164,7 +164,7 @@ def planted(tmp_path, monkeypatch):
         mutants = [first.model_copy(update={"name": name, "cases": [CASE], "caught_by": meant}) for name in wrong]
         monkeypatch.setattr(FakeWorker, "wrong", wrong)
         monkeypatch.setattr(FakeWorker, "asked", [])
-        plan = defects.Plan("twingrad audit", {of: [one for one in mutants if one.name != NO_MUTANT]}, {})
+        plan = defects.Plan("twingrad audit", {of: [one for one in mutants if one.name != NO_MUTANT]}, {}, results)
         return defects.audit(plan, tmp_path / "defects.json", FakeWorker, jobs=1)
 
     return run
@@ -241,6 +241,12 @@ def test_a_damaged_audit_is_refused(planted, tmp_path):
 def test_an_audit_needs_a_mutant_that_is_meant():
     with pytest.raises(InputError, match="one that is meant, found none for 'no-such-mistake'"):
         defects.make_plan(["torch"], "twingrad audit", only="no-such-mistake")
+
+
+def test_an_audit_needs_a_side_that_is_there(monkeypatch):
+    monkeypatch.setattr(defects, "is_available", lambda name: False)
+    with pytest.raises(InputError, match="a side that is on this machine, found flux"):
+        defects.make_plan(["flux"], "twingrad audit")
 
 
 def test_random_cases_are_sound_and_never_those_of_the_checkout():

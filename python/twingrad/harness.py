@@ -184,8 +184,11 @@ def _check_answer(result: Result, name: str, case: Case, dtype: str) -> None:
             raise SideError(text.strip())
 
 
-def stale_recordings() -> list[str]:
-    """What is wrong with the recorded results: missing, damaged, or of other sources or cases than the present ones."""
+def stale_recordings(read: dict[str, Recorded] | None = None) -> list[str]:
+    """What is wrong with the recorded results: missing, damaged, or of other sources or cases than the present ones.
+
+    Those that can be read are put into `read` by side: reading takes seconds.
+    """
     digests = {file.stem: read_case(file).digest for file in paths.case_files()}
     found = []
     for name, one in sides().items():
@@ -194,6 +197,8 @@ def stale_recordings() -> list[str]:
         except InputError as error:
             found.append(str(error))
             continue
+        if read is not None:
+            read[name] = recorded
         if (expected := source_digest(one, digests)) != recorded.source_digest:
             found.append(
                 f"{paths.recorded(name)}: expected results of the present sources and cases ({expected[:12]}), found "

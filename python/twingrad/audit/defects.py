@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from ..comparator import Check, compare_case, read_bounds
 from ..comparator.compare import part
 from ..errors import InputError, Interrupted, SideError
 from ..files import make_folder
-from ..format import Recorded, Result, read_case, read_recorded
+from ..format import Recorded, Result, read_case
 from ..format.result import now
 from ..harness import INCOMPARABLE
 from ..sides import is_available, side, sides, source_digest
@@ -39,6 +39,7 @@ class Plan:
     command: str
     mutants: dict[str, list[Mutant]]
     not_run: dict[str, str]
+    recorded: dict[str, Recorded]
 
     def count(self) -> int:
         """How many workers are started in all."""
@@ -51,6 +52,9 @@ def make_plan(names: Sequence[str], command: str, *, quick: bool = False, only: 
     Raises InputError where the tables are wrong, a recording is stale, or nothing is meant.
     """
     there = [name for name in names if is_available(name)]
+    if not there:
+        expected = "a side that is on this machine"
+        raise InputError("sides", expected=expected, found=", ".join(names), hint=HOW_TO_GET)
     not_run = {name: f"not on this machine. {HOW_TO_GET}" for name in names if name not in there}
     chosen = {}
     for name in there:
@@ -59,9 +63,10 @@ def make_plan(names: Sequence[str], command: str, *, quick: bool = False, only: 
             chosen[name] = several
     if not chosen:
         raise InputError("mutants", expected="one that is meant", found=f"none for {only!r} on {', '.join(names)}")
-    if stale := harness.stale_recordings():
+    recorded: dict[str, Recorded] = {}
+    if stale := harness.stale_recordings(recorded):
         raise InputError("recordings", expected="those of the present sources", found=stale[0])
-    return Plan(command, chosen, not_run)
+    return Plan(command, chosen, not_run, recorded)
 
 
 def audit(plan: Plan, out: Path, make_worker: MakeWorker, jobs: int, on_mutant: OnMutant = lambda _: None) -> Defects:
@@ -79,7 +84,7 @@ def audit(plan: Plan, out: Path, make_worker: MakeWorker, jobs: int, on_mutant: 
     found = _resumed(out, plan)
     make_folder(out.parent)
     found.write(out)
-    observer = _Observer(make_worker)
+    observer = _Observer(make_worker, plan.recorded)
     with ThreadPoolExecutor(jobs) as pool:
         controls = {
             pool.submit(observer.control, name, _cases(several)): name
@@ -119,10 +124,9 @@ def audit(plan: Plan, out: Path, make_worker: MakeWorker, jobs: int, on_mutant: 
 class _Observer:
     """Starts mutated workers and sees what the comparator says of their results."""
 
-    def __init__(self, make_worker: MakeWorker) -> None:
-        self.make_worker = make_worker
+    def __init__(self, make_worker: MakeWorker, recorded: Mapping[str, Recorded]) -> None:
+        self.make_worker, self.recorded = make_worker, recorded
         self.bounds = read_bounds(paths.shared_fixtures() / "bounds.toml")
-        self.recorded: dict[str, Recorded] = {name: read_recorded(paths.recorded(name)) for name in sides()}
         self.versions: dict[str, dict[str, Any]] = {}
         self._working: set[Any] = set()
         self._replanted: list[tuple[str, Any]] = []
