@@ -37,14 +37,13 @@ report: setup
 	$(BIN)/twingrad experiment depth --part flow --out report/experiments/depth
 	$(BIN)/twingrad report --out report
 
-# Lint, the Python tests and a few mistakes planted on the PyTorch side need no Julia: they run while it compiles its packages.
+# Lint and the Python tests need no Julia: they run while it compiles its packages.
 test: $(VENV)/installed
 	@$(MAKE) --no-print-directory --jobs=2 setup lint python-test
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going compare-test julia-test
 
 python-test: $(VENV)/installed
 	$(BIN)/pytest tests -n 2 --dist loadfile
-	$(BIN)/twingrad audit --quick --sides torch --jobs 1 --out build/audit
 
 compare-test:
 	$(BIN)/pytest compare
