@@ -14,6 +14,7 @@ from twingrad.bench.peers import PEERS, PLAIN, PlainControlNet, SolvedControlNet
 from twingrad.bench.saved import Visit, Work
 from twingrad.engine import MODELS, evaluate
 from twingrad.errors import InputError
+from twingrad.kernels.path import Reference
 from twingrad.specs import MODELS as SPECS
 from twingrad.specs import make_config
 from twingrad.validation import validate
@@ -77,7 +78,7 @@ def test_each_descent_step_is_the_same_and_takes_one_try(monkeypatch):
     tries = []
     evaluate_loss = model.loss
     model.loss = lambda prediction, c: tries.append(1) or evaluate_loss(prediction, c)
-    call, found, counts = descent_step(of, model), [], []
+    call, found, counts = descent_step(of, model, Reference()), [], []
     for _ in range(4):
         tries.clear()
         found.append((call.run(), model.K.detach().clone()))
@@ -323,7 +324,7 @@ def test_a_compiled_model_is_kept_for_good(request_of, monkeypatch):
 
 
 def test_what_is_not_known_is_named(request_of):
-    with pytest.raises(InputError, match="implementation: expected one of twingrad, plain, compile, torchdiffeq"):
+    with pytest.raises(InputError, match="implementation: expected one of twingrad, reference, plain, compile, torchdiffeq"):
         Visits().answer(request_of(implementation="numpy"))
     with pytest.raises(InputError, match="subject: expected one of control_net, mlp, found 'gpt'"):
         Visits().answer(request_of(subject="gpt", quantity="costate"))

@@ -117,7 +117,7 @@ def test_peers_come_after_the_projects_own(tmp_path):
     bench = bench_of(tmp_path, peers=True, rounds=2)
     steps = [(side, implementation) for side, implementation, name, _ in FakeWorker.asked if name == "mlp-step"]
     own = [("torch", "twingrad"), ("flux", "twingrad")]
-    peers = [("torch", "plain"), ("flux", "flux-layers")]
+    peers = [("torch", "plain"), ("flux", "reference"), ("flux", "flux-layers")]
     assert steps == [*own, *peers, *(own + peers)[::-1]]
     assert bench.workloads[0].implementations() == [*own, *peers]
 
@@ -362,7 +362,7 @@ def test_ratios_shares_and_throughputs_come_from_the_samples(tmp_path):
 def test_a_peer_is_held_against_its_own_side(tmp_path):
     (row,) = rows(bench_of(tmp_path, peers=True))
     assert row.peers["flux", "flux-layers"].value == pytest.approx(1.0)
-    assert row.peers.keys() == {("torch", "plain"), ("flux", "flux-layers")}
+    assert row.peers.keys() == {("torch", "plain"), ("flux", "reference"), ("flux", "flux-layers")}
 
 
 def grown(tmp_path):

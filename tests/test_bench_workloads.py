@@ -176,7 +176,7 @@ def small(subject, quantity):
     fields = {"name": "x", "kind": kind, "subject": subject, "quantity": quantity, "config": config, "sizes": sizes}
     workload = _described({**fields, "dtype": "float64", "device": "cpu", "group": "g", "base": "x"})
     problem = Problem(work_of(workload), make_arrays(workload, sizes))
-    return (model_call if kind == "model" else layer_call)(problem), workload.flops
+    return model_call(problem, path="reference") if kind == "model" else layer_call(problem), workload.flops
 
 
 class Counter(TorchDispatchMode):

@@ -81,7 +81,7 @@ def test_compare_speaks_json(twingrad, compared, tmp_path):
     assert (found["format"], found["format_version"], found["agrees"]) == ("twingrad-comparison", 1, True)
     assert [(source["side"], source["live"]) for source in found["sources"]] == [("torch", True), ("flux", False)]
     kinds = {(check["dtype"], check["check"]) for check in found["checks"]}
-    assert kinds == {*(("float64", kind) for kind in ("sides", "oracle", "manual", "steps")), ("float32", "oracle")}
+    assert kinds == {*(("float64", kind) for kind in ("sides", "oracle", "manual", "fast", "steps")), ("float32", "oracle")}
 
 
 def test_disagreement_is_exit_status_1(twingrad, tmp_path):
@@ -202,7 +202,7 @@ def test_a_user_case_without_recording_says_what_was_compared(running, case_file
 def test_no_steps_are_compared_where_none_are_wanted(running):
     checks, failures = running.compare(paths.cases() / f"{CASES[0]}.h5", ("float64",), steps=0)
     assert not failures
-    assert {check.check for check in checks} == {"sides", "oracle", "manual"}
+    assert {check.check for check in checks} == {"sides", "oracle", "manual", "fast"}
     assert all(check.passed for check in checks)
 
 

@@ -85,6 +85,9 @@ def test_equal_results_agree_in_every_kind_of_check(results):
         ("oracle", "flux", "oracle"),
         ("manual", "torch by hand", "torch"),
         ("manual", "flux by hand", "flux"),
+        *(("oracle", f"{side} fast", "oracle") for side in both),
+        *(("fast", f"{side} fast", side) for side in both),
+        *(("steps", f"{side} fast", side) for side in both),
         ("sides", "torch", "flux"),
         ("steps", "torch", "flux"),
     }
@@ -108,14 +111,17 @@ def test_a_change_of_any_array_is_caught_where_it_belongs(results):
         failed = [check for check in compare_case(case, changed, BOUNDS) if not check.passed]
         kinds = {check.check for check in failed}
         assert kinds
-        if path.startswith("steps/"):
+        if path.startswith("fast/"):
+            assert kinds == ({"steps"} if "/steps/" in path else {"oracle", "fast"}), path
+            assert {check.left for check in failed} == {"flux fast"}
+        elif path.startswith("steps/"):
             assert kinds == {"steps"}, path
         elif "_manual" in path:
             assert kinds == {"sides", "manual"}, path
         elif path.startswith("grads"):
-            assert kinds == {"sides", "oracle", "manual"}, path
+            assert kinds == {"sides", "oracle", "manual", "fast"}, path
         else:
-            assert kinds == {"sides", "oracle"}, path
+            assert kinds == {"sides", "oracle", "fast"}, path
 
 
 def test_every_optimizer_has_its_steps():
@@ -139,7 +145,7 @@ def test_running_statistics_are_held_against_the_oracle_and_the_other_side(mode)
     changed = {**both, "flux": replace(both["flux"], arrays={**both["flux"].arrays, path: wrong})}
     assert all(check.passed for check in compare_case(case, both, BOUNDS))
     failed = {(check.check, check.array) for check in compare_case(case, changed, BOUNDS) if not check.passed}
-    assert failed == {("sides", path), ("oracle", path)}
+    assert failed == {("sides", path), ("oracle", path), ("fast", path)}
 
 
 def test_a_missing_array_is_caught(results):

@@ -9,10 +9,11 @@ import torch
 from conftest import COMBINATIONS, random_problem
 from twingrad import engine
 from twingrad.control.costate import costate_gradient
-from twingrad.control.descent import Descent, trained_params
+from twingrad.control.descent import Costate, Descent, trained_params
 from twingrad.control.runge_kutta import TABLEAUS, step
 from twingrad.control.simplex import project_simplex
-from twingrad.engine import autograd_gradient
+from twingrad.evaluation import autograd_gradient
+from twingrad.kernels.path import Reference
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -116,7 +117,7 @@ def test_projection_does_not_depend_on_the_order():
 @pytest.mark.parametrize(("network", "method"), [("net", "euler"), ("resnet", "kutta3"), ("odenet", "euler")])
 def test_descent_lowers_the_objective_and_meets_its_condition(network, method):
     model, inputs, targets = random_problem(network, method)
-    descent = Descent(model, costate_gradient, inputs, targets, trained_params(model))
+    descent = Descent(model, Costate(), inputs, targets, trained_params(model))
     last = descent.objective()
     for _ in range(30):
         here = costate_gradient(model, inputs, targets)
@@ -134,7 +135,7 @@ def test_descent_keeps_time_steps_on_the_simplex_and_leaves_frozen_parameters():
         model.dt.copy_(project_simplex(model.dt))
     frozen = {name: getattr(model, name).detach().clone() for name in ("W", "mu")}
     start = model.dt.detach().clone()
-    descent = Descent(model, costate_gradient, inputs, targets, trained_params(model, ("W", "mu")))
+    descent = Descent(model, Costate(), inputs, targets, trained_params(model, ("W", "mu")))
     for _ in range(20):
         descent.step()
     assert float(model.dt.detach().sum()) == pytest.approx(1, abs=1e-14)
@@ -152,13 +153,14 @@ def test_what_is_trained():
 def test_descent_that_finds_no_step_changes_nothing():
     model, inputs, targets = random_problem("resnet", "euler")
 
-    def uphill(model, inputs, targets):
-        right = costate_gradient(model, inputs, targets)
-        grads = {name: -1e9 * grad for name, grad in right.grads.items()}
-        return dataclasses.replace(right, grads=grads, loss=torch.tensor(-1.0))
+    class Uphill(Reference):
+        def gradient(self, model, inputs, targets):
+            right = costate_gradient(model, inputs, targets)
+            grads = {name: -1e9 * grad for name, grad in right.grads.items()}
+            return dataclasses.replace(right, grads=grads, loss=torch.tensor(-1.0))
 
     before = {name: param.detach().clone() for name, param in model.named_parameters()}
-    descent = Descent(model, uphill, inputs, targets, trained_params(model))
+    descent = Descent(model, Uphill(), inputs, targets, trained_params(model))
     assert descent.step() is None
     assert descent.step_constant == 0.1
     assert all(torch.equal(param, before[name]) for name, param in model.named_parameters())

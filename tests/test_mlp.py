@@ -9,8 +9,8 @@ import torch
 
 from test_optimizers import in_numpy
 from twingrad import engine
-from twingrad.engine import autograd_gradient
 from twingrad.errors import InputError
+from twingrad.evaluation import autograd_gradient
 from twingrad.fixtures.finite_differences import confirm
 from twingrad.fixtures.mlp import MLPRecipe
 from twingrad.models.mlp import MultilayerPerceptron, backpropagation

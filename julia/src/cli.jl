@@ -179,6 +179,8 @@ function command_line()
     return settings
 end
 
+const PATH_HELP = "fast (kernels) or reference (plain layers)"
+
 "The options of `train MODEL`: those of all models, and one for each setting in `known`, which presets or `defaults` hold."
 function add_training!(settings, model, known, defaults)
     @add_arg_table! settings begin
@@ -194,6 +196,9 @@ function add_training!(settings, model, known, defaults)
         "--until"
         help = "stop after this many steps; go on later"
         arg_type = Int
+        "--path"
+        help = PATH_HELP
+        default = "fast"
         "--device"
         help = "cpu or cuda"
         default = "cpu"
@@ -302,8 +307,8 @@ end
 
 "A line per case with the worst error of each kind of check, then the worst of all; 80 columns."
 function print_table(checks)
-    kinds = ("sides", "oracle", "manual", "steps")
-    println(rpad("case", 42), join(lpad.(kinds, 9)))
+    kinds = ("sides", "oracle", "manual", "fast", "steps")
+    println(rpad("case", 40), join(lpad.(kinds, 8)))
     model = ""
     for case in unique(check.case for check in checks)
         name, rest = (split(case, '-'; limit=2)..., "")
@@ -311,9 +316,9 @@ function print_table(checks)
         model = name
         errors = map(kinds) do kind
             found = filter(check -> check.case == case && check.kind == kind, checks)
-            isempty(found) ? lpad("-", 9) : lpad(@sprintf("%.1e", maximum(check.error for check in found)), 9)
+            isempty(found) ? lpad("-", 8) : lpad(@sprintf("%.0e", maximum(check.error for check in found)), 8)
         end
-        println(rpad("  " * (isempty(rest) ? name : rest), 42), join(errors))
+        println(rpad("  " * (isempty(rest) ? name : rest), 40), join(errors))
     end
     println("\nworst errors, their bounds, and where they are")
     for kind in kinds
@@ -443,7 +448,8 @@ function show_training(train, given, settings, units)
         values = [(Symbol(replace(name, "_" => " ")), state[name]) for name in sort!(collect(keys(state)))]
         update!(bar, state["iteration"]; showvalues=values)
     end
-    options = (; versions=versions(), progress=show_state, until=steps, device=given["device"])
+    told = (; until=steps, device=given["device"], path=given["path"])
+    options = (; versions=versions(), progress=show_state, told...)
     trained = at_work_on(() -> train(options), given["out"])
     finish!(bar)
     file = joinpath(given["out"], "flux", "last.h5")

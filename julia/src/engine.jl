@@ -58,6 +58,26 @@ end
 named_arrays(model, config, tree) =
     [name => part(tree, name) for (name, spec) in MODELS[model].params(config) if spec.trained]
 
+"""
+    gradients_of(model, config, path)
+
+What takes the gradients out of an evaluation on a path, in the file's order. A fast path has them in the same arrays each time, as
+long as batches keep their size: they are looked up by name only where they are others.
+"""
+function gradients_of(model, config, ::Reference)
+    return here -> last.(named_arrays(model, config, here.grads))
+end
+function gradients_of(model, config, ::Fast)
+    tree, found = nothing, nothing
+    return function (here)
+        grads = here.grads
+        if grads !== tree
+            tree, found = grads, last.(named_arrays(model, config, grads))
+        end
+        return found
+    end
+end
+
 "The arrays of a model or of its gradient as the file has them, those that `wanted(spec)` says."
 to_file_arrays(model, config, tree, wanted=_ -> true) = [
     name => to_file(spec, Array(part(tree, name))) for
@@ -80,37 +100,43 @@ Evaluate a case.
 - `groups`: the arrays of "params", "inputs" and "targets", as HDF5.jl reads the case file.
 - `steps`: training steps to take after the gradient.
 
-Returns the datasets of a result file (FORMAT.md): path without leading slash => array. The output is computed without a
-gradient, the loss on the way to it: operations have different code for the two. The hand-derived gradient and the training
-steps are computed on the CPU on every device.
+Returns the datasets of a result file (FORMAT.md): path without leading slash => array, those of the fast path below "fast/".
+The output is computed without a gradient, the loss on the way to it: operations have different code for the two. The
+hand-derived gradient, the fast path and the training steps are computed on the CPU on every device, the fast path only for the CPU.
 """
 function evaluate(model, config, groups; dtype="float64", device="cpu", steps=0)
     T, on_device = choose_dtype(dtype), choose_device(device)
     spec, calculation = MODELS[model], CALCULATIONS[model]
     fresh() = build(model, config, groups["params"], T)
-    input, x = only_array(spec.inputs(config), groups["inputs"], T)
+    _, x = only_array(spec.inputs(config), groups["inputs"], T)
     _, c = only_array(spec.targets(config), groups["targets"], T)
-    output = first(only(spec.outputs(config)))
+    result = on_path(Reference(), model, config, fresh, x, c, on_device, steps)
+    if spec.manual_gradient
+        add_gradients!(result, model, config, calculation.by_hand(fresh(), x, c), "_manual")
+    end
+    if device == "cpu"
+        for (name, array) in on_path(Fast(), model, config, fresh, x, c, on_device, steps)
+            result["fast/$name"] = array
+        end
+    end
+    return result
+end
 
+"What one path makes of models as `fresh()` gives them, at input x with target c."
+function on_path(path, model, config, fresh, x, c, on_device, steps)
+    T, output = eltype(first(last.(named_arrays(model, config, fresh())))), only(MODELS[model].outputs(config))[1]
     m, x_there, c_there = on_device((fresh(), x, c))
-    here = automatic_gradient(m, x_there, c_there)
-    plain = on_device(fresh())(x_there)
-    result = Dict{String,Array}("loss" => fill(T(here.loss)), "outputs/$output" => Array(plain))
+    result = Dict{String,Array}()
+    here = gradient(path, m, x_there, c_there)
+    result["loss"] = fill(T(here.loss))
+    add_gradients!(result, model, config, here, "")
     for (name, array) in to_file_arrays(model, config, m, spec -> !spec.trained)
         result["statistics/$name"] = copy(array)
     end
-    function add_gradients!(of, suffix)
-        for (name, grad) in to_file_arrays(model, config, of.grads, spec -> spec.trained)
-            result["grads$suffix/$name"] = copy(grad)
-        end
-        of.grads_input === nothing || (result["grads_inputs$suffix/$input"] = Array(of.grads_input))
-    end
-    add_gradients!(here, "")
-    spec.manual_gradient && add_gradients!(calculation.by_hand(fresh(), x, c), "_manual")
-
-    for (name, take!) in (steps > 0 ? calculation.steps : ())
+    result["outputs/$output"] = Array(output!(path, on_device(fresh()), x_there))
+    for (name, take!) in (steps > 0 ? CALCULATIONS[model].steps : ())
         trained = fresh()
-        result["steps/$name/losses"] = T.(take!(trained, x, c, steps))
+        result["steps/$name/losses"] = T.(take!(path, trained, x, c, steps))
         for (param, array) in to_file_arrays(model, config, trained)
             result["steps/$name/params_after/$param"] = copy(array)
         end
@@ -118,9 +144,18 @@ function evaluate(model, config, groups; dtype="float64", device="cpu", steps=0)
     return result
 end
 
+"Put the gradients of an evaluation into a result, in groups whose names end with `suffix`."
+function add_gradients!(result, model, config, here, suffix)
+    for (name, grad) in to_file_arrays(model, config, here.grads, spec -> spec.trained)
+        result["grads$suffix/$name"] = copy(grad)
+    end
+    input = only(MODELS[model].inputs(config))[1]
+    here.grads_input === nothing || (result["grads_inputs$suffix/$input"] = Array(here.grads_input))
+end
+
 "Steps of the adaptive descent; returns the loss before each."
-function descent_steps!(m, x, c, steps)
-    descent = Descent(m, Automatic(), x, c, trained_params(m.config))
+function descent_steps!(path, m, x, c, steps)
+    descent = Descent(m, path, x, c, trained_params(m.config))
     return [first(step_or_fail!(descent, number)) for number in 1:steps]
 end
 
@@ -132,11 +167,12 @@ end
 
 "Steps of an optimizer with its settings in `COMPARED`, on the model called `model`; they return the loss before each."
 function optimizer_steps(model, name)
-    return function take_steps!(m, x, c, steps)
-        optimizer = Optimizer(named_arrays(model, m.config, m), COMPARED[name])
+    return function take_steps!(path, m, x, c, steps)
+        optimizer = Optimizer(named_arrays(model, m.config, m), COMPARED[name], path)
+        grads = gradients_of(model, m.config, path)
         return map(1:steps) do _
-            here = automatic_gradient(m, x, c)
-            step!(optimizer, last.(named_arrays(model, m.config, here.grads)))
+            here = gradient(path, m, x, c)
+            step!(optimizer, grads(here))
             here.loss
         end
     end

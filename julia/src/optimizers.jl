@@ -31,22 +31,24 @@ rule(settings::AdamWSettings, decay) = Optimisers.AdamW(
 rule(settings::SGDSettings, decay) = TorchMomentum(settings.learning_rate, settings.momentum, decay)
 
 """
-    Optimizer(params, settings; steps_taken=0)
+    Optimizer(params, settings, path=Reference(); steps_taken=0)
 
-One of Optimisers' rules on `params`, name => array, with the schedule, the clipping and the decay of `settings`.
+One of Optimisers' rules on `params`, name => array, with the schedule, the clipping and the decay of `settings`; on the fast
+path by the kernels that do the same in place.
 """
-mutable struct Optimizer{O<:Schedule,P,S}
+mutable struct Optimizer{O<:Schedule,P,S,K}
     const settings::O
     const params::P
     const states::S
+    const path::K
     steps_taken::Int
 end
 
-function Optimizer(params, settings::Schedule; steps_taken=0)
+function Optimizer(params, settings::Schedule, path=Reference(); steps_taken=0)
     states = map(params) do (_, param)
         Optimisers.setup(rule(settings, ndims(param) >= 2 ? settings.weight_decay : 0.0), param)
     end
-    return Optimizer(settings, params, states, steps_taken)
+    return Optimizer(settings, params, states, path, steps_taken)
 end
 
 """
@@ -56,17 +58,20 @@ Take a step by `grads`, in the order of the parameters, where they are finite; r
 before clipping.
 """
 function step!(optimizer::Optimizer, grads)
-    settings = optimizer.settings
-    η, total = rate(settings, optimizer.steps_taken), norm(map(norm, grads))
+    (; settings, path) = optimizer
+    η, total = rate(settings, optimizer.steps_taken), joint_norm(path, grads)
     isfinite(total) || return η, total
     scale = settings.clip > 0 ? min(1.0, settings.clip / (total + CLIP_EPS)) : 1.0
     for (state, (_, param), grad) in zip(optimizer.states, optimizer.params, grads)
         Optimisers.adjust!(state, η)
-        Optimisers.update!(state, param, eltype(param)(scale) .* grad)
+        update_param!(path, state, param, grad, eltype(param)(scale))
     end
     optimizer.steps_taken += 1
     return η, total
 end
+
+joint_norm(::Reference, grads) = norm(map(norm, grads))
+update_param!(::Reference, state, param, grad, scale) = Optimisers.update!(state, param, scale .* grad)
 
 """
     moments(optimizer)

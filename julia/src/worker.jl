@@ -35,31 +35,35 @@ function answer_run(arguments, progress)
     return Dict("loss" => result.arrays["loss"][])
 end
 
-"Train a control network with `settings` up to `iterations` steps; the file is `out`."
+"Train a control network with `settings` up to `iterations` steps; the file is `out`. Option: path."
 function answer_train_control(arguments, progress)
-    settings = control_settings(arguments["settings"])
-    done = train_control(settings, arguments["iterations"], arguments["out"]; versions=versions(), progress)
+    settings, path = control_settings(arguments["settings"]), get(arguments, "path", "fast")
+    done = train_control(settings, arguments["iterations"], arguments["out"]; versions=versions(), progress, path)
     return Dict("iteration" => done.iteration, "status" => done.status)
 end
 
-"Train a GPT with `settings` on the file `text`; `out` is the folder. Options: until, device."
+"Train a GPT with `settings` on the file `text`; `out` is the folder. Options: until, device, path."
 function answer_train_gpt(arguments, progress)
     settings, options = gpt_settings(arguments["settings"]), training_options(arguments)
     done = train_gpt(settings, arguments["text"], arguments["out"]; versions=versions(), progress, options...)
     return Dict("iteration" => done.iteration, "status" => done.status)
 end
 
-"The options of a training that its settings do not hold."
+"The options of a training that its settings do not hold, and what they are where they are not given."
+const TRAINING_OPTIONS = ("until" => nothing, "device" => "cpu", "path" => "fast")
+
+"Those that were given, and the others."
 function training_options(arguments)
     get(arguments, "compiled", false) &&
         throw(InputError("compile"; expected="side torch", found="side flux, which Julia compiles anyway"))
-    return (; until=get(arguments, "until", nothing), device=get(arguments, "device", "cpu"))
+    until, device, path = (get(arguments, name, default) for (name, default) in TRAINING_OPTIONS)
+    return (; until, device, path)
 end
 
 """
 Train the classifier `model` with `settings` on the images in `data`, null for the digits; `out` is the folder.
 
-Options: until, device.
+Options: until, device, path.
 """
 function answer_train_classifier(arguments, progress)
     model, options = arguments["model"], training_options(arguments)

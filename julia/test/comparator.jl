@@ -31,7 +31,7 @@ result(side, arrays) = Result(case.name, case.digest, side, "float64", "cpu", Di
 bounds = read_bounds()
 agreeing = compare_case(case, [result("flux", arrays), result("torch", arrays)], bounds)
 @test all(passed, agreeing)
-@test Set(check.kind for check in agreeing) == Set(["oracle", "manual", "sides", "steps"])
+@test Set(check.kind for check in agreeing) == Set(["oracle", "manual", "fast", "sides", "steps"])
 params_after = ["steps/descent/params_after/$name" for name in ("K", "b", "W", "mu", "dt")]
 @test Set(check.array for check in agreeing if check.kind == "steps") ==
       Set(["steps/descent/losses"; params_after])

@@ -110,7 +110,7 @@ end
     m, x, c = random_problem(network, method)
     network == "odenet-simplex" && (m.dt .= project_simplex(m.dt))
     frozen = (copy(m.W), copy(m.mu))
-    for way in (Costate(m, x), Automatic())
+    for way in (Costate(m, x), Reference())
         descent = Descent(m, way, x, c, trained_params(m.config, ["W", "mu"]))
         before = objective(way, m, x, c)
         for _ in 1:15

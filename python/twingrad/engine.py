@@ -17,6 +17,7 @@ from .control.costate import costate_gradient
 from .control.descent import Descent, trained_params
 from .errors import InputError, SideError, one_of
 from .evaluation import Evaluation
+from .kernels.path import FAST, Reference, make_path
 from .models.control_net import ControlNet
 from .models.gpt import GPT
 from .models.mlp import MultilayerPerceptron, backpropagation
@@ -59,23 +60,14 @@ def to_array(tensor: Tensor) -> Array:
     return np.array((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
 
 
-def autograd_gradient(model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Evaluation:
-    """Loss and gradients by automatic differentiation."""
-    inputs = {name: x.detach().requires_grad_(x.is_floating_point()) for name, x in inputs.items()}
-    output = model(**inputs)
-    loss = model.loss(output, **targets)
-    params, floating = dict(model.named_parameters()), {n: x for n, x in inputs.items() if x.requires_grad}
-    gradients = iter(torch.autograd.grad(loss, [*params.values(), *floating.values()]))
-    grads, grads_inputs = ({name: next(gradients) for name in names} for names in (params, floating))
-    return Evaluation(loss.detach(), output.detach(), grads, grads_inputs)
+Steps = Callable[[Reference, Any, Mapping[str, Tensor], Mapping[str, Tensor], int], list[float]]
 
 
-Steps = Callable[[Any, Mapping[str, Tensor], Mapping[str, Tensor], int], list[float]]
-
-
-def descent_steps(model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], steps: int) -> list[float]:
+def descent_steps(
+    path: Reference, model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], steps: int
+) -> list[float]:
     """Steps of the adaptive descent; returns the loss before each."""
-    descent = Descent(model, autograd_gradient, inputs, targets, trained_params(model))
+    descent = Descent(model, path, inputs, targets, trained_params(model))
     losses = []
     for number in range(steps):
         taken = descent.step()
@@ -88,10 +80,12 @@ def descent_steps(model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str
 def optimizer_steps(name: str) -> Steps:
     """Steps of the optimizer called `name` with its settings in `COMPARED`; they return the loss before each."""
 
-    def take(model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], steps: int) -> list[float]:
+    def take(
+        path: Reference, model: Any, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], steps: int
+    ) -> list[float]:
         optimizer, losses = make_optimizer(model, COMPARED[name]), []
         for _ in range(steps):
-            here = autograd_gradient(model, inputs, targets)
+            here = path.gradient(model, inputs, targets)
             for param_name, param in model.named_parameters():
                 param.grad = here.grads[param_name]
             optimizer.step()
@@ -142,28 +136,44 @@ def evaluate(
         steps: training steps to take after the gradient; 0 for none.
 
     Returns:
-        The datasets of a result file (FORMAT.md): path without leading slash -> array. The output is computed without a
-        gradient, the loss on the way to it: a framework may have different code for the two.
+        The datasets of a result file (FORMAT.md): path without leading slash -> array, those of the fast path below
+        "fast/". The output is computed without a gradient, the loss on the way to it: a framework may have different
+        code for the two.
     """
     kind, where = choose_dtype(dtype), choose_device(device)
     inputs, targets = (to_tensors(groups[name], kind, where) for name in ("inputs", "targets"))
     calculation = MODELS[model_name]
-    (output,) = SPECS[model_name].outputs(config)
 
     def fresh() -> nn.Module:
         return calculation.model(config, to_tensors(groups["params"], kind, where))
 
-    model = fresh()
-    here = autograd_gradient(model, inputs, targets)
-    with torch.no_grad():
-        plain = fresh()(**inputs)
-    result = {"loss": to_array(here.loss), f"outputs/{output}": to_array(plain)} | _gradients(here, "")
-    result |= {f"statistics/{name}": to_array(buffer) for name, buffer in model.named_buffers()}
+    result = _on_path(model_name, config, Reference(), fresh, (inputs, targets), steps)
     if calculation.by_hand is not None:
         result |= _gradients(calculation.by_hand(fresh(), inputs, targets), "_manual")
-    for name, take in calculation.steps.items() if steps else ():
-        model = fresh()
-        losses = take(model, inputs, targets, steps)
+    if model_name in FAST:
+        fast = _on_path(model_name, config, make_path("fast", model_name), fresh, (inputs, targets), steps)
+        result |= {f"fast/{name}": array for name, array in fast.items()}
+    return result
+
+
+def _on_path(
+    model_name: str,
+    config: ModelConfig,
+    path: Reference,
+    fresh: Callable[[], nn.Module],
+    data: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    steps: int,
+) -> dict[str, Any]:
+    """What one path makes of models as `fresh` gives them, on inputs and targets."""
+    (output,) = SPECS[model_name].outputs(config)
+    model = path.prepare(fresh())
+    here = path.gradient(model, *data)
+    result: dict[str, Any] = {"loss": to_array(here.loss)} | _gradients(here, "")
+    result |= {f"statistics/{name}": to_array(buffer) for name, buffer in model.named_buffers()}
+    result[f"outputs/{output}"] = to_array(path.output(path.prepare(fresh()), data[0]))
+    for name, take in MODELS[model_name].steps.items() if steps else ():
+        model = path.prepare(fresh())
+        losses = take(path, model, *data, steps)
         result[f"steps/{name}/losses"] = np.array(losses, dtype=result["loss"].dtype)
         for param, array in model.state_dict().items():
             result[f"steps/{name}/params_after/{param}"] = to_array(array)

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import paths
 from .comparator import Check, compare_case, read_bounds
-from .comparator.compare import part
+from .comparator.compare import part, split_paths
 from .errors import InputError, SideError
 from .files import make_folder, replacing
 from .format import Case, Recorded, Result, read_case, read_recorded, read_result
@@ -230,7 +230,7 @@ def compare(
 
 
 def record(running: Sides, on_case: Callable[[str, str], None] = lambda *_: None) -> list[Recorded]:
-    """Run every side live on every case in float64 and write the recorded results, all sides or none."""
+    """Run every side live on every case in float64 and write the results of the references, all sides or none."""
     if running.recorded:
         missing = ", ".join(side(name).title for name in running.recorded)
         raise InputError("record", expected="every side live", found=f"no {missing} on this machine")
@@ -246,7 +246,7 @@ def record(running: Sides, on_case: Callable[[str, str], None] = lambda *_: None
             on_case(name, case.name)
             result = running.result(name, case, file, "float64", STEPS)
             assert result is not None
-            results[case.name] = result
+            results[case.name] = replace(result, arrays=split_paths(result.arrays)[0])
         if source_digest(side(name), digests) != before:
             raise SideError(f"side {name}: its sources changed while it was recorded. Nothing was written; run again.")
         common = {

@@ -66,16 +66,22 @@ def run(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
 
 
 def train_control(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    """Train a control network with `settings` up to `iterations` steps; the file is `out`."""
+    """Train a control network with `settings` up to `iterations` steps; the file is `out`. Option: path."""
     settings = control_settings(arguments["settings"])
-    done = control.train_control(settings, arguments["iterations"], Path(arguments["out"]), versions(), progress)
+    options = {name: arguments[name] for name in ("path",) if name in arguments}
+    out = Path(arguments["out"])
+    done = control.train_control(settings, arguments["iterations"], out, versions(), progress, **options)
     return {"iteration": done.iteration, "status": done.status}
 
 
+TRAINING_OPTIONS = ("until", "device", "compiled", "path")
+"""What a training may be told beside its settings."""
+
+
 def train_gpt(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    """Train a GPT with `settings` on the file `text`; `out` is the folder. Options: until, device, compiled."""
+    """Train a GPT with `settings` on the file `text`; `out` is the folder. Options: until, device, compiled, path."""
     settings = gpt_settings(arguments["settings"])
-    options = {name: arguments[name] for name in ("until", "device", "compiled") if name in arguments}
+    options = {name: arguments[name] for name in TRAINING_OPTIONS if name in arguments}
     place = Path(arguments["text"]), Path(arguments["out"])
     done = gpt.train_gpt(settings, *place, versions(), progress, **options)
     return {"iteration": done.iteration, "status": done.status}
@@ -84,11 +90,11 @@ def train_gpt(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any
 def train_classifier(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """Train the classifier `model` with `settings` on the images in `data`, null for the digits; `out` is the folder.
 
-    Options: until, device, compiled.
+    Options: until, device, compiled, path.
     """
     model = arguments["model"]
     settings = classifier_settings(model, arguments["settings"])
-    options = {name: arguments[name] for name in ("until", "device", "compiled") if name in arguments}
+    options = {name: arguments[name] for name in TRAINING_OPTIONS if name in arguments}
     place = _place(arguments), Path(arguments["out"])
     done = classifier.train_classifier(model, settings, *place, versions(), progress, **options)
     return {"iteration": done.iteration, "status": done.status}

@@ -18,48 +18,63 @@ end
 
 # ---- models
 
+"The path called `name` for arrays like `x`; on a GPU there is the reference alone."
+path_for(name, x) = make_path(name, x isa Array ? "cpu" : "cuda")
+
 output_and_loss(m, (x,), (c,)) = () -> loss(m, m(x), c)
 
-by_zygote(m, (x,), (c,)) = () -> automatic_gradient(m, x, c)
+"Output and loss on a path."
+function objective_by(name)
+    return function (m, (x,), (c,))
+        path = path_for(name, x)
+        return () -> objective(path, m, x, c)
+    end
+end
+
+"Loss, output and gradients on a path."
+function gradient_by(name)
+    return function (m, (x,), (c,))
+        path = path_for(name, x)
+        return () -> gradient(path, m, x, c)
+    end
+end
 
 by_backpropagation(m, (x,), (labels,)) = () -> backpropagation(m, x, labels)
 
 function by_costate(m, (x,), (c,))
-    work = costate_work(m, x)
+    work = Costate(m, x)
     return () -> costate_gradient!(work, m, x, c)
 end
 
-"Room for the costate gradient; an InputError on a GPU."
-function costate_work(m, x)
-    x isa Array || throw(InputError("device"; expected="cpu for the costate gradient", found="cuda"))
-    return Costate(m, x)
-end
-
 """
-A step of the adaptive descent by the costate gradient, always the same one.
+A step of the adaptive descent, always the same one; by a gradient of the costate equation, on a path.
 
 Each call puts the parameters back and starts from the step constant that the call before accepted: all but the first
 make one gradient and one try.
 """
-function costate_step(m, (x,), (c,))
-    trained = trained_params(m.config)
-    params = map(name -> getfield(m, name), trained)
-    start = map(copy, params)
-    descent = Descent(m, costate_work(m, x), x, c, trained)
-    return function ()
-        foreach(copyto!, params, start)
-        before, _, descent.step_constant = step_or_fail!(descent, 1)
-        return before
+function descent_by(name)
+    return function (m, (x,), (c,))
+        trained = trained_params(m.config)
+        params = map(name -> getfield(m, name), trained)
+        start = map(copy, params)
+        descent = Descent(m, name == "fast" ? Fast() : Costate(m, x), x, c, trained)
+        return function ()
+            foreach(copyto!, params, start)
+            before, _, descent.step_constant = step_or_fail!(descent, 1)
+            return before
+        end
     end
 end
 
-"A training step of the model called `model` by an optimizer of `COMPARED`; each goes on where the last one ended."
-function optimizer_step(model, name)
+"A training step of the model called `model` by an optimizer of `COMPARED`, on a path; each goes on where the last one ended."
+function step_by(path_name, model, name)
     return function (m, (x,), (c,))
-        optimizer = Optimizer(named_arrays(model, m.config, m), COMPARED[name])
+        path = path_for(path_name, x)
+        optimizer = Optimizer(named_arrays(model, m.config, m), COMPARED[name], path)
+        gradients = gradients_of(model, m.config, path)
         return function ()
-            here = automatic_gradient(m, x, c)
-            step!(optimizer, last.(named_arrays(model, m.config, here.grads)))
+            here = gradient(path, m, x, c)
+            step!(optimizer, gradients(here))
             return here.loss
         end
     end
@@ -107,7 +122,7 @@ end
 # ---- what the harness holds both sides against each other by
 
 "A number that shows what a call computed: the loss, the sum of drawn token ids, or the joint 2-norm of all arrays."
-checksum(evaluation::Evaluation) = Float64(evaluation.loss)
+checksum(evaluation::Union{Evaluation,Lent}) = Float64(evaluation.loss)
 checksum(loss::Real) = Float64(loss)
 checksum(ids::AbstractVector{<:Integer}) = Float64(sum(ids))
 checksum(arrays) = sqrt(sum_of_squares(arrays))

@@ -9,20 +9,20 @@ const ARRAYS_FORMAT = "twingrad-bench-arrays"
 const SAMPLE_SECONDS = 1e-4
 const LEAST_SAMPLES = 3
 
-own_model(build, calls...) = Implementation(
-    build, Dict{String,Function}("forward" => output_and_loss, "gradient" => by_zygote, calls...),
-)
-
-const OWN_MODELS = Dict(
-    "control_net" => own_model(ControlNet, "costate" => by_costate, "step" => costate_step),
-    "gpt" => own_model(GPT, "step" => optimizer_step("gpt", "adamw")),
-    "mlp" => own_model(
-        MultilayerPerceptron,
-        "backpropagation" => by_backpropagation,
-        "step" => optimizer_step("mlp", "sgd"),
-    ),
-    "resnet" => own_model(ResNet, "step" => optimizer_step("resnet", "sgd")),
-)
+"The project's own models on one path."
+function own_models(path)
+    model(build, calls...) = Implementation(
+        build,
+        Dict{String,Function}("forward" => objective_by(path), "gradient" => gradient_by(path), calls...),
+    )
+    optimized(name, build, rule, calls...) = model(build, "step" => step_by(path, name, rule), calls...)
+    return Dict(
+        "control_net" => model(ControlNet, "costate" => by_costate, "step" => descent_by(path)),
+        "gpt" => optimized("gpt", GPT, "adamw"),
+        "mlp" => optimized("mlp", MultilayerPerceptron, "sgd", "backpropagation" => by_backpropagation),
+        "resnet" => optimized("resnet", ResNet, "sgd"),
+    )
+end
 
 "A text that is to be continued has no targets."
 const GENERATION = ModelSpec(;
@@ -44,12 +44,13 @@ const BENCH_SPECS = Dict(
 "What can be timed: by implementation, kind and subject."
 const IMPLEMENTATIONS = Dict(
     "twingrad" => Dict(
-        "model" => OWN_MODELS,
+        "model" => own_models("fast"),
         "layer" => OWN_LAYERS,
         "generate" => Dict("gpt" => Implementation(GPT, Dict("tokens" => tokens_to_context))),
         "ceiling" =>
             Dict("matmul" => Implementation((_, _) -> nothing, Dict("forward" => matrix_product))),
     ),
+    "reference" => Dict("model" => own_models("reference")),
     "flux-layers" => Dict("model" => FLUX_MODELS, "layer" => FLUX_LAYERS),
     "plain" => Dict("model" => PLAIN_MODELS),
 )

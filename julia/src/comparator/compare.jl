@@ -4,7 +4,7 @@
 using LinearAlgebra: norm
 using Printf: @sprintf
 
-const IN_STEPS = r"^steps/"
+const IN_STEPS, FAST = r"^steps/", "fast/"
 const BY_HAND = r"^(grads|grads_inputs)_manual/"
 const PLAIN_GRADIENT = r"^(grads|grads_inputs)/"
 
@@ -67,8 +67,8 @@ end
 """
     compare_case(case, results, bounds)
 
-All checks of one case: each result (a vector, all of one dtype) against the oracle and its own hand-derived gradient, and
-side against side.
+All checks of one case: each result (a vector, all of one dtype) against the oracle, its own hand-derived gradient and its own
+fast path, and side against side.
 """
 function compare_case(case::Case, results, bounds)
     checks, dtype = Check[], only(unique(result.dtype for result in results))
@@ -79,32 +79,35 @@ function compare_case(case::Case, results, bounds)
         )
     end
     chosen(wanted, arrays) = filter(pair -> wanted(first(pair)), arrays)
+    untrained(arrays) = chosen(path -> !occursin(IN_STEPS, path), arrays)
+    trained(arrays) = chosen(path -> occursin(IN_STEPS, path), arrays)
     for result in results
-        plain = chosen(path -> !occursin(IN_STEPS, path) && !occursin(BY_HAND, path), result.arrays)
+        reference, fast = split_paths(result.arrays)
+        plain = chosen(path -> !occursin(BY_HAND, path), untrained(reference))
         case.oracle === nothing || hold("oracle", plain, case.oracle, (result.side, "oracle"))
         if MODELS[case.model].manual_gradient
             by_hand = Dict(
-                replace(path, "_manual/" => "/") => a for
-                (path, a) in result.arrays if occursin(BY_HAND, path)
+                replace(path, "_manual/" => "/") => a for (path, a) in reference if occursin(BY_HAND, path)
             )
             automatic = chosen(path -> occursin(PLAIN_GRADIENT, path), plain)
             hold("manual", by_hand, automatic, ("$(result.side) by hand", result.side))
         end
+        isempty(fast) && continue
+        names = ("$(result.side) fast", result.side)
+        case.oracle === nothing || hold("oracle", untrained(fast), case.oracle, (names[1], "oracle"))
+        hold("fast", untrained(fast), plain, names)
+        hold("steps", trained(fast), trained(reference), names)
     end
     for (i, left) in enumerate(results), right in results[(i+1):end]
-        names = (left.side, right.side)
-        hold(
-            "sides",
-            chosen(p -> !occursin(IN_STEPS, p), left.arrays),
-            chosen(p -> !occursin(IN_STEPS, p), right.arrays),
-            names,
-        )
-        hold(
-            "steps",
-            chosen(p -> occursin(IN_STEPS, p), left.arrays),
-            chosen(p -> occursin(IN_STEPS, p), right.arrays),
-            names,
-        )
+        names, arrays = (left.side, right.side), map(r -> first(split_paths(r.arrays)), (left, right))
+        hold("sides", map(untrained, arrays)..., names)
+        hold("steps", map(trained, arrays)..., names)
     end
     return checks
+end
+
+"(the reference's, the fast path's) arrays, those by the names of the reference."
+function split_paths(arrays)
+    fast = Dict(chopprefix(path, FAST) => array for (path, array) in arrays if startswith(path, FAST))
+    return filter(pair -> !startswith(first(pair), FAST), arrays), fast
 end

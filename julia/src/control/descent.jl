@@ -14,11 +14,8 @@ function trained_params(config::ControlNetConfig, freeze=())
     return filter(name -> !(String(name) in freeze), names)
 end
 
-"The two ways to a gradient: `Automatic()` by Zygote, a [`Costate`](@ref) by hand."
-struct Automatic end
-gradient(::Automatic, m, x, c) = automatic_gradient(m, x, c)
+"[`Costate`](@ref) as a way to the gradient, beside the paths of kernels/workspace.jl."
 gradient(work::Costate, m, x, c) = costate_gradient!(work, m, x, c)
-objective(::Automatic, m, x, c) = loss(m, m(x), c)
 objective(work::Costate, m, x, c) = forward!(work, m, x, c)
 
 """
@@ -50,12 +47,13 @@ J(new) <= J(old) + ⟨g, δ⟩ + L/2 ‖δ‖², then L <- 0.99 L; else L <- 1.5
 function descend!(descent::Descent)
     m = descent.model
     here = gradient(descent.way, m, descent.x, descent.c)
+    grads = here.grads  # objectives leave them as they are
     old = map(name -> copy(getfield(m, name)), descent.trained)
     before, L = Float64(here.loss), descent.step_constant
     for _ in 1:MAX_TRIES
         slope = square = 0.0
         for (name, start) in zip(descent.trained, old)
-            grad, param = here.grads[name], getfield(m, name)
+            grad, param = grads[name], getfield(m, name)
             param .= start .- grad ./ eltype(param)(L)
             if name == :dt && m.config.network == "odenet-simplex"
                 param .= project_simplex(param)

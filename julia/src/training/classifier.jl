@@ -29,7 +29,7 @@ function initial_params(model, config, seed)
 end
 
 """
-    train_classifier(model, settings, place, out; versions, progress, until, device)
+    train_classifier(model, settings, place, out; versions, progress, until, device, path)
 
 Train until `settings["iterations"]` steps are taken in all, going on from OUT/flux/last.h5 where it is there.
 
@@ -40,15 +40,17 @@ Train until `settings["iterations"]` steps are taken in all, going on from OUT/f
 - `versions`: what computes, for the files.
 - `progress`: called now and then with a dictionary of iteration, loss, the last evaluation and images per second.
 - `until`: stop after this many steps; the learning rate still falls as for all of them. `device`: "cpu" or "cuda".
+- `path`: "fast" (kernels; on the CPU alone), or "reference" (automatic differentiation of the plain layers).
 
 Returns the last checkpoint. An InputError says what does not fit; a SideError that the loss is no longer finite, in which
 case the earlier checkpoints stay as they are.
 """
 function train_classifier(
     model, settings, place, out; versions, progress::Function=_ -> nothing, until=nothing, device="cpu",
+    path="fast",
 )
     task = ImageTask(model, settings, open_images(place, out))
-    return train_until!(Run(task, out, versions, device), until, progress)
+    return train_until!(Run(task, out, versions, device, path), until, progress)
 end
 
 "A classifier, and images to train it on."

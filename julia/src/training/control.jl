@@ -61,12 +61,13 @@ function initial_params(settings)
 end
 
 """
-    train_control(settings, iterations, file; versions, progress)
+    train_control(settings, iterations, file; versions, progress, path)
 
 Train until `iterations` steps are taken in all, going on from `file` where it holds an earlier part; the file is rewritten every
 few seconds and at the end. `progress` is called now and then with a dictionary of iteration, objective and accuracy.
+On the `path` "fast" the costate gradient is computed by kernels; automatic differentiation is the same on both.
 """
-function train_control(settings, iterations, file; versions, progress=_ -> nothing)
+function train_control(settings, iterations, file; versions, progress=_ -> nothing, path="fast")
     T = choose_dtype(settings["dtype"])
     data(split, samples) =
         map(array -> T.(array), planar(settings["dataset"], split, samples, settings["seed"], settings["d"]))
@@ -91,7 +92,12 @@ function train_control(settings, iterations, file; versions, progress=_ -> nothi
     end
 
     m = build("control_net", config, params, T)
-    way = settings["gradient"] == "manual" ? Costate(m, x) : Automatic()
+    way = make_path(path)
+    if settings["gradient"] == "ad"
+        way = Reference()
+    elseif path == "reference"
+        way = Costate(m, x)
+    end
     descent = Descent(m, way, x, c, trained_params(config, settings["freeze"]); step_constant)
     if isempty(history)
         history["objective"] = [Float64(objective(way, m, x, c))]

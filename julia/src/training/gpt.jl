@@ -23,7 +23,7 @@ function initial_params(config::GPTConfig, seed)
 end
 
 """
-    train_gpt(settings, text, out; versions, progress, until, device)
+    train_gpt(settings, text, out; versions, progress, until, device, path)
 
 Train until `settings["iterations"]` steps are taken in all, going on from OUT/flux/last.h5 where it is there.
 
@@ -32,15 +32,17 @@ Train until `settings["iterations"]` steps are taken in all, going on from OUT/f
 - `versions`: what computes, for the files.
 - `progress`: called now and then with a dictionary of iteration, loss, validation loss and tokens per second.
 - `until`: stop after this many steps; the learning rate still falls as for all of them. `device`: "cpu" or "cuda".
+- `path`: "fast" (kernels; on the CPU alone), or "reference" (automatic differentiation of the plain layers).
 
 Returns the last checkpoint. An InputError says what does not fit; a SideError that the loss is no longer finite, in which
 case the earlier checkpoints stay as they are.
 """
 function train_gpt(
     settings, text, out; versions, progress::Function=_ -> nothing, until=nothing, device="cpu",
+    path="fast",
 )
     task = TextTask(settings, open_corpus(text, settings["tokenizer"], out))
-    return train_until!(Run(task, out, versions, device), until, progress)
+    return train_until!(Run(task, out, versions, device, path), until, progress)
 end
 
 "A GPT, and a text to train it on."

@@ -26,22 +26,24 @@ and the methods
 abstract type TrainingTask end
 
 """
-    Run(task, out, versions, device)
+    Run(task, out, versions, device, path)
 
 One training: model, optimizer, history and files.
 
 - `task`: what is trained, and on what.
 - `out`: the folder for flux/last.h5 and flux/best.h5.
 - `versions`: what computes, for the files.
-- `device`: "cpu" or "cuda".
+- `device`: "cpu" or "cuda". `path`: "reference" or "fast".
 
 An InputError says where an earlier checkpoint in `out` does not fit.
 """
-mutable struct Run{K<:TrainingTask,M,O<:Optimizer,D}
+mutable struct Run{K<:TrainingTask,M,O<:Optimizer,D,P,G}
     const task::K
     const folder::String
     const versions::Dict{String,Any}
     const device::D
+    const path::P
+    const gradients::G
     const model::M
     const optimizer::O
     const history::Dict{String,Vector}
@@ -49,7 +51,8 @@ mutable struct Run{K<:TrainingTask,M,O<:Optimizer,D}
     iteration::Int
 end
 
-function Run(task::TrainingTask, out, versions, device)
+function Run(task::TrainingTask, out, versions, device, path)
+    path = make_path(path, device)
     folder, there, settings = joinpath(out, "flux"), choose_device(device), task.settings
     device == "cuda" || (versions = merge(versions, Dict("device" => "CPU")))
     saved = saved_state(task, folder)
@@ -61,9 +64,13 @@ function Run(task::TrainingTask, out, versions, device)
     end
     model = there(build(task.model, task.config, params, choose_dtype(settings["dtype"])))
     arrays = named_arrays(task.model, task.config, model)
-    optimizer = Optimizer(arrays, optimizer_settings(settings); steps_taken=iteration)
+    optimizer = Optimizer(arrays, optimizer_settings(settings), path; steps_taken=iteration)
     iteration > 0 && has_moments(optimizer.settings) && restore!(optimizer, saved_moments(saved, there)...)
-    return Run(task, folder, versions, there, model, optimizer, history, saved !== nothing, iteration)
+    gradients = gradients_of(task.model, task.config, path)
+    resumed = saved !== nothing
+    return Run(
+        task, folder, versions, there, path, gradients, model, optimizer, history, resumed, iteration
+    )
 end
 
 "The last checkpoint in a folder, which is made where it is missing; nothing where there is none."
@@ -175,11 +182,9 @@ function step!(run::Run)
     for part in 0:(parts-1)
         first = (run.iteration * parts + part) * batch
         x, c = run.device(training_batch(task, first, batch))
-        here = automatic_gradient(run.model, x, c)
+        here = gradient(run.path, run.model, x, c)
         total += here.loss / parts
-        named = named_arrays(task.model, task.config, here.grads)
-        scaled = [grad ./ eltype(grad)(parts) for (_, grad) in named]
-        grads = grads === nothing ? scaled : grads .+ scaled
+        grads = parts == 1 ? run.gradients(here) : add_part(grads, run.gradients(here), parts)
     end
     learning_rate, size = step!(run.optimizer, grads)
     isfinite(total) && isfinite(size) || throw(
@@ -191,6 +196,12 @@ function step!(run::Run)
     for (name, value) in zip(PER_STEP, (total, learning_rate, size, (time_ns() - start) / 1e9))
         push!(run.history[name], value)
     end
+end
+
+"The sum of gradients and of `found`, divided by the number of parts, in arrays of their own."
+function add_part(sums, found, parts)
+    scaled = [grad ./ eltype(grad)(parts) for grad in found]
+    return sums === nothing ? scaled : sums .+ scaled
 end
 
 not_evaluated(run::Run) = isempty(run.history["evaluated"]) || run.history["evaluated"][end] != run.iteration

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .. import engine, harness, paths
-from ..comparator import Check, compare_case, read_bounds, relative_error
+from ..comparator import CHECKS, Check, compare_case, read_bounds, relative_error
 from ..errors import InputError, SideError
 from ..files import make_folder
 from ..fixtures.random_recipes import FIRST_SEED, SEEDS_PER_AUDIT, random_case
@@ -176,7 +176,7 @@ def _text(check: Check) -> str:
 def _resumed(out: Path, seed: int, command: str) -> Alarms:
     """What the file holds of the same seed and sources; nothing where there is none, or another one."""
     bounds = read_bounds(paths.shared_fixtures() / "bounds.toml")
-    kinds = [(dtype, check) for dtype in harness.DTYPES for check in ("sides", "oracle", "manual", "steps")]
+    kinds = [(dtype, check) for dtype in harness.DTYPES for check in CHECKS]
     known = {f"{dtype} {check}": bound for dtype, check in kinds if (bound := bounds.of(dtype, check)) is not None}
     digest = " ".join(source_digest(side(name), {}) for name in sides())
     fresh = Alarms(created=now(), command=command, digest=digest, seed=seed, bounds=known)

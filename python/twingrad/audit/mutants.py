@@ -27,7 +27,7 @@ class _Entries(BaseModel):
 class Caught(_Entries):
     """The assertion that is meant to catch a mistake."""
 
-    check: Literal["sides", "oracle", "manual", "steps"]
+    check: Literal["sides", "oracle", "manual", "fast", "steps"]
     array: str
     """The array's path in a result; "*" stands for any characters."""
 

@@ -63,7 +63,7 @@ def _fate(one: Planted) -> str:
 def print_false_alarms(console: Console, found: Alarms) -> None:
     """The worst errors of each model's fresh cases against their bounds, and each failure."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head in ("model", "cases", "checks", "failed", "unstable", "float64 sides", "by hand", "steps", "float32"):
+    for head in ("model", "cases", "checks", "failed", "unstable", "float64 sides", "by hand", "fast", "steps", "float32"):
         table.add_column(head, justify="left" if head == "model" else "right", no_wrap=head == "model")
     for model in dict.fromkeys(one.model for one in found.cases):
         several = [one for one in found.cases if one.model == model]
@@ -100,7 +100,7 @@ def _counted(several: Sequence[Mapping[Outcome, int]]) -> list[str]:
     return [str(number) for number in (total, *fates, total - sum(fates))]
 
 
-KINDS = ("float64 sides", "float64 manual", "float64 steps", "float32 oracle")
+KINDS = ("float64 sides", "float64 manual", "float64 fast", "float64 steps", "float32 oracle")
 
 
 def _error(error: float) -> str:

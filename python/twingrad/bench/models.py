@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..control.costate import costate_gradient
-from ..control.descent import FIRST_STEP_CONSTANT, Descent, trained_params
-from ..engine import MODELS, autograd_gradient
+from ..control.descent import FIRST_STEP_CONSTANT, Costate, Descent, trained_params
+from ..engine import MODELS
 from ..errors import InputError, SideError, one_of
 from ..generation import generate
+from ..kernels.path import ControlPath, Reference, make_path
 from ..optimizers import make_optimizer
 from ..schedule import COMPARED
 from ..specs import MODELS as SPECS
@@ -26,18 +26,20 @@ OPTIMIZERS = {"gpt": "adamw", "mlp": "sgd", "resnet": "sgd"}
 """Which settings of `schedule.COMPARED` a step takes; a control network has its own descent."""
 
 
-def model_call(problem: Problem, module: Callable[[Any], Any] = lambda model: model) -> Call:
-    """The call of a model's workload; `module` makes of the model what computes its outputs, e.g. `torch.compile`."""
+def model_call(problem: Problem, module: Callable[[Any], Any] = lambda model: model, path: str = "fast") -> Call:
+    """The call of a model's workload on a path; `module` makes of the model what computes its outputs."""
     work = problem.work
     if work.quantity not in CALLS:
         raise InputError("quantity", expected=one_of(CALLS), found=repr(work.quantity))
-    config = make_config(SPECS[work.subject], work.config, f"workload {work.name}")
-    model = MODELS[work.subject].model(config, problem.params())
-    return CALLS[work.quantity](problem, model, module(model))
+    config, by = make_config(SPECS[work.subject], work.config, f"workload {work.name}"), make_path(path, work.subject)
+    model = by.prepare(MODELS[work.subject].model(config, problem.params()))
+    return CALLS[work.quantity](problem, model, module(model), by)
 
 
-def forward(problem: Problem, model: Any, module: Any) -> Call:
+def forward(problem: Problem, model: Any, module: Any, path: Reference) -> Call:
     """Outputs and loss; nothing is kept for a gradient."""
+    if isinstance(path, ControlPath):
+        return Call(lambda: path.objective(model, problem.inputs, problem.targets))
 
     @torch.no_grad()
     def run() -> Tensor:
@@ -48,17 +50,17 @@ def forward(problem: Problem, model: Any, module: Any) -> Call:
     return Call(run)
 
 
-def gradient(problem: Problem, model: Any, module: Any) -> Call:
-    """Loss, output and gradients by parameters and floating-point inputs, by automatic differentiation."""
+def gradient(problem: Problem, model: Any, module: Any, path: Reference) -> Call:
+    """Loss, output and gradients by parameters and floating-point inputs."""
 
     def run() -> Any:
         with problem.precision():
-            return autograd_gradient(module, problem.inputs, problem.targets)
+            return path.gradient(module, problem.inputs, problem.targets)
 
     return Call(run, lambda here: float(here.loss))
 
 
-def by_hand(problem: Problem, model: Any, module: Any) -> Call:
+def by_hand(problem: Problem, model: Any, module: Any, path: Reference) -> Call:
     """The same by the model's hand-derived gradient."""
     differentiate = MODELS[problem.work.subject].by_hand
     if differentiate is None:
@@ -67,10 +69,10 @@ def by_hand(problem: Problem, model: Any, module: Any) -> Call:
     return Call(lambda: differentiate(model, problem.inputs, problem.targets), lambda here: float(here.loss))
 
 
-def step(problem: Problem, model: Any, module: Any) -> Call:
+def step(problem: Problem, model: Any, module: Any, path: Reference) -> Call:
     """What a training does with a batch: gradient, clipping, update of the parameters in place."""
     if problem.work.subject == "control_net":
-        return descent_step(problem, model)
+        return descent_step(problem, model, path)
     optimizer = make_optimizer(model, COMPARED[OPTIMIZERS[problem.work.subject]])
 
     def run() -> Tensor:
@@ -84,14 +86,15 @@ def step(problem: Problem, model: Any, module: Any) -> Call:
     return Call(run)
 
 
-def descent_step(problem: Problem, model: Any) -> Call:
-    """A step of the adaptive descent by the costate gradient, always the same one.
+def descent_step(problem: Problem, model: Any, path: Reference) -> Call:
+    """A step of the adaptive descent by the costate equation, on a path; always the same one.
 
     Each call puts the parameters back and starts from the step constant that the call before accepted: all but the
     first make one gradient and one try, on both sides and however many calls there were.
     """
     start = {name: param.detach().clone() for name, param in model.named_parameters()}
-    descent = Descent(model, costate_gradient, problem.inputs, problem.targets, trained_params(model))
+    by_hand = path if isinstance(path, ControlPath) else Costate()
+    descent = Descent(model, by_hand, problem.inputs, problem.targets, trained_params(model))
     accepted = FIRST_STEP_CONSTANT
 
     def run() -> float:
@@ -109,7 +112,7 @@ def descent_step(problem: Problem, model: Any) -> Call:
     return Call(run)
 
 
-def tokens(problem: Problem, model: Any, module: Any) -> Call:
+def tokens(problem: Problem, model: Any, module: Any, path: Reference) -> Call:
     """The prompt continued until the context is full, with remembered keys and values; told for one token."""
     prompt = problem.inputs["tokens"][0].tolist()
     count = model.config.context - len(prompt)
@@ -121,7 +124,7 @@ def tokens(problem: Problem, model: Any, module: Any) -> Call:
     return Call(run, lambda drawn: float(sum(drawn)), units=count)
 
 
-CALLS: dict[str, Callable[[Problem, Any, Any], Call]] = {
+CALLS: dict[str, Callable[[Problem, Any, Any, Reference], Call]] = {
     "forward": forward,
     "gradient": gradient,
     "costate": by_hand,

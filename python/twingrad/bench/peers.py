@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError, one_of
+from ..kernels.path import Reference
 from ..schedule import COMPARED, AdamWSettings
 from ..specs import ResNetConfig
 from ..specs.resnet import block_plans
@@ -269,7 +270,7 @@ def _does_not_serve(problem: Problem, expected: str) -> InputError:
 
 def plain_forward(problem: Problem, model: Any) -> Call:
     """Outputs and loss, nothing kept for a gradient."""
-    return forward(problem, model, model)
+    return forward(problem, model, model, Reference())
 
 
 def plain_gradient(problem: Problem, model: Any) -> Call:
@@ -331,7 +332,15 @@ def solved_call(problem: Problem) -> Call:
     return PLAIN_CALLS[work.quantity](problem, SolvedControlNet(work.config, problem.params()))
 
 
+def reference_call(problem: Problem) -> Call:
+    """The project's model by automatic differentiation of its plain layers."""
+    if problem.work.kind != "model":
+        raise _does_not_serve(problem, "a model")
+    return model_call(problem, path="reference")
+
+
 PEERS: dict[str, Callable[[Problem], Call]] = {
+    "reference": reference_call,
     "plain": plain_call,
     "compile": compiled_call,
     "torchdiffeq": solved_call,

@@ -38,6 +38,7 @@ NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What the system says where a disk is full or read-only, as the one of temporary files may be."""
 
 SideName = Annotated[str, typer.Option(help="torch or flux.")]
+PathName = Annotated[str, typer.Option(help="fast (kernels) or reference (plain layers).")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads for each side's linear algebra.")]
 TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds a side may be silent before it counts as hung.")]

@@ -15,7 +15,18 @@ from rich.progress import Progress, TaskID
 
 from ..errors import InputError
 from ..files import make_folder
-from .app import Device, SideName, Threads, TimeLimit, at_work_on, console, progress_bar, train_app, typed_command
+from .app import (
+    Device,
+    PathName,
+    SideName,
+    Threads,
+    TimeLimit,
+    at_work_on,
+    console,
+    progress_bar,
+    train_app,
+    typed_command,
+)
 
 if TYPE_CHECKING:
     from ..format import Checkpoint
@@ -49,6 +60,7 @@ def train_control(
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     evaluate_every: Annotated[int, typer.Option(min=1, help="Iterations between evaluations on test data.")] = 10,
     figures: Annotated[bool, typer.Option(help="Draw the figures at the end.")] = True,
+    path: PathName = "fast",
     threads: Threads = 1,
     time_limit: TimeLimit = 300.0,
 ) -> None:
@@ -79,7 +91,7 @@ def train_control(
     with at_work_on(out / side):
         keep_command(out, side, typed_command())
         file = out / f"{side}.h5"
-        arguments = {"settings": settings.as_json(), "iterations": iterations, "out": str(file.resolve())}
+        arguments = {"settings": settings.as_json(), "iterations": iterations, "out": str(file.resolve()), "path": path}
         with Worker(side, threads=threads, silence_seconds=time_limit) as worker, progress_bar("steps") as bar:
             task = bar.add_task(side, total=iterations)
 
@@ -134,6 +146,7 @@ def train_gpt(
     compiled: Annotated[bool, typer.Option("--compile", help="Translate the model first (torch.compile).")] = False,
     parallel: Annotated[str, typer.Option(help="Under torchrun: ddp or fsdp.")] = "ddp",
     figures: Annotated[bool, typer.Option(help="Draw the curves at the end.")] = True,
+    path: PathName = "fast",
     threads: Threads = 1,
     time_limit: TimeLimit = 1800.0,
 ) -> None:
@@ -166,7 +179,7 @@ def train_gpt(
             source = start() if team is None else team.all_or_none(start)
             arguments = {
                 **{"settings": settings.as_json(), "text": str(source), "out": str(out.resolve())},
-                **{"until": until, "device": device, "compiled": compiled},
+                **{"until": until, "device": device, "compiled": compiled, "path": path},
             }
             if team is None:
                 _train_by_worker(side, arguments, last, threads, time_limit)
@@ -218,7 +231,7 @@ def _train_together(side: str, arguments: Arguments, last: int, threads: int, te
     from ..worker import versions
 
     torch.set_num_threads(threads)
-    options = {name: arguments[name] for name in ("until", "device", "compiled")}
+    options = {name: arguments[name] for name in ("until", "device", "compiled", "path")}
     bar, told = progress_bar("steps"), time.monotonic()
     log = bar.disable and team.leads  # where no bar is seen, lines in the log show that it goes on
     bar.disable = bar.disable or not team.leads

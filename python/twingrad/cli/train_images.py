@@ -11,7 +11,18 @@ import typer
 
 from ..errors import InputError
 from ..files import make_folder
-from .app import Device, SideName, Threads, TimeLimit, at_work_on, console, progress_bar, train_app, typed_command
+from .app import (
+    Device,
+    PathName,
+    SideName,
+    Threads,
+    TimeLimit,
+    at_work_on,
+    console,
+    progress_bar,
+    train_app,
+    typed_command,
+)
 from .train import STARTED_BY_TORCHRUN, reached
 
 Out = Annotated[Path, typer.Option(help="Folder for SIDE/last.h5, the images file and the figures.")]
@@ -71,6 +82,7 @@ def train_mlp(
     device: Device = "cpu",
     compiled: Compiled = False,
     figures: Figures = True,
+    path: PathName = "fast",
     threads: Threads = 1,
     time_limit: TimeLimit = 1800.0,
 ) -> None:
@@ -114,6 +126,7 @@ def train_resnet(
     device: Device = "cpu",
     compiled: Compiled = False,
     figures: Figures = True,
+    path: PathName = "fast",
     threads: Threads = 1,
     time_limit: TimeLimit = 1800.0,
 ) -> None:
@@ -145,7 +158,7 @@ def _train(model: str, given: Given) -> None:
     data = None if given["data"] is None else str(given["data"].resolve())
     arguments = {
         **{"model": model, "settings": settings.as_json(), "data": data, "out": str(out.resolve())},
-        **{name: given[name] for name in ("until", "device", "compiled")},
+        **{name: given[name] for name in ("until", "device", "compiled", "path")},
     }
     last = settings.iterations if given["until"] is None else min(given["until"], settings.iterations)
     file, threads, silence = out / side / "last.h5", given["threads"], given["time_limit"]

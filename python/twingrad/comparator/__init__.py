@@ -1,9 +1,10 @@
 """What counts as agreement, and whether there is any."""
 
-from .bounds import Bounds, read_bounds
+from .bounds import CHECKS, Bounds, read_bounds
 from .compare import Check, compare_array, compare_arrays, compare_case, relative_error
 
 __all__ = [
+    "CHECKS",
     "Bounds",
     "Check",
     "compare_array",

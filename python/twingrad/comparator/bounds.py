@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CHECKS = ("sides", "oracle", "manual", "steps")
+CHECKS = ("sides", "oracle", "manual", "fast", "steps")
 
 
 @dataclass(frozen=True)

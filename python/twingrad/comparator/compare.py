@@ -16,6 +16,7 @@ from ..specs import Array, Arrays
 from .bounds import Bounds
 
 TRAINING_ARRAYS = "steps/"
+FAST = "fast/"
 MANUAL = {"grads_manual/": "grads/", "grads_inputs_manual/": "grads_inputs/"}
 
 
@@ -86,7 +87,8 @@ def compare_arrays(
 
 
 def compare_case(case: Case, results: Mapping[str, Result], bounds: Bounds) -> list[Check]:
-    """All checks of one case: each result against the oracle and its own hand-derived gradient, and side against side.
+    """All checks of one case: each result against the oracle, its own hand-derived gradient and its own fast path, and
+    side against side.
 
     Args:
         case: the case, with or without an oracle.
@@ -106,17 +108,24 @@ def compare_case(case: Case, results: Mapping[str, Result], bounds: Bounds) -> l
             checks.extend(found)
 
     for side, result in results.items():
-        by_hand = _renamed(result.arrays)
-        untrained = part(result.arrays, in_steps=False)
+        reference, fast = split_paths(result.arrays)
+        by_hand = _renamed(reference)
+        untrained = part(reference, in_steps=False)
         plain = {path: array for path, array in untrained.items() if not path.startswith(tuple(MANUAL))}
         if case.oracle is not None:
             hold("oracle", plain, case.oracle, (side, "oracle"))
         if case.spec.manual_gradient:
             automatic = {path: a for path, a in plain.items() if path.startswith(tuple(MANUAL.values()))}
             hold("manual", by_hand, automatic, (f"{side} by hand", side))
+        if fast:
+            names = (f"{side} fast", side)
+            if case.oracle is not None:
+                hold("oracle", part(fast, in_steps=False), case.oracle, (names[0], "oracle"))
+            hold("fast", part(fast, in_steps=False), plain, names)
+            hold("steps", part(fast, in_steps=True), part(reference, in_steps=True), names)
     for left, right in combinations(results, 2):
         for check, in_steps in (("sides", False), ("steps", True)):
-            a, b = (part(results[side].arrays, in_steps=in_steps) for side in (left, right))
+            a, b = (part(split_paths(results[side].arrays)[0], in_steps=in_steps) for side in (left, right))
             hold(check, a, b, (left, right))
     return checks
 
@@ -124,6 +133,12 @@ def compare_case(case: Case, results: Mapping[str, Result], bounds: Bounds) -> l
 def part(arrays: Arrays, *, in_steps: bool) -> Arrays:
     """The arrays of training steps, or all others."""
     return {path: array for path, array in arrays.items() if path.startswith(TRAINING_ARRAYS) == in_steps}
+
+
+def split_paths(arrays: Arrays) -> tuple[Arrays, Arrays]:
+    """(the reference's, the fast path's) arrays, those by the names of the reference."""
+    fast = {path.removeprefix(FAST): array for path, array in arrays.items() if path.startswith(FAST)}
+    return {path: array for path, array in arrays.items() if not path.startswith(FAST)}, fast
 
 
 def _renamed(arrays: Arrays) -> Arrays:

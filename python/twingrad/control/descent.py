@@ -5,14 +5,16 @@ The same file on the Julia side is `julia/src/control/descent.jl`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..evaluation import Evaluation
+from ..kernels.path import Reference
 from ..models.control_net import ControlNet
+from .costate import costate_gradient
 from .simplex import project_simplex
 
 FIRST_STEP_CONSTANT = 0.1
@@ -25,29 +27,36 @@ def trained_params(model: ControlNet, freeze: tuple[str, ...] = ()) -> tuple[str
     return tuple(name for name in names if name not in freeze)
 
 
+class Costate(Reference):
+    """The gradient by the costate equation, as `costate.py` has it."""
+
+    def gradient(self, model: ControlNet, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Evaluation:
+        """Loss and gradients, without autograd."""
+        return costate_gradient(model, inputs, targets)
+
+
 @dataclass
 class Descent:
     """Descent on a model's objective over one batch.
 
     Args:
         model: changed in place.
-        gradient: gives loss and gradients, e.g. `costate_gradient` or `autograd_gradient`.
+        path: gives loss and gradients: a path of `kernels/path.py`, or `Costate`.
         inputs, targets: the batch, x (samples, d) and c (samples,).
         trained: names of the parameters to change.
         step_constant: L, the inverse of the step size, of the first try.
     """
 
     model: ControlNet
-    gradient: Callable[[ControlNet, Mapping[str, Tensor], Mapping[str, Tensor]], Evaluation]
+    path: Reference
     inputs: Mapping[str, Tensor]
     targets: Mapping[str, Tensor]
     trained: tuple[str, ...]
     step_constant: float = FIRST_STEP_CONSTANT
 
-    @torch.no_grad()
     def objective(self) -> float:
         """J at the model's present parameters."""
-        return float(self.model.loss(self.model(**self.inputs), **self.targets))
+        return self.path.objective(self.model, self.inputs, self.targets)
 
     def step(self) -> tuple[float, float, float] | None:
         """One step; returns J before, J after and the accepted L, or None if no try was accepted.
@@ -55,7 +64,7 @@ class Descent:
         Try δ = -∇J/L, projected where Δt lives on the simplex; accept it when
         J(new) <= J(old) + ⟨g, δ⟩ + L/2 ‖δ‖², then L <- 0.99 L; else L <- 1.5 L.
         """
-        here = self.gradient(self.model, self.inputs, self.targets)
+        here = self.path.gradient(self.model, self.inputs, self.targets)
         params = dict(self.model.named_parameters())
         old = {name: params[name].detach().clone() for name in self.trained}
         before, L = float(here.loss), self.step_constant

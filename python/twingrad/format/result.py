@@ -25,6 +25,7 @@ GROUPS = (
     "grads_inputs_manual",
     "statistics",
     "steps",
+    "fast",
 )
 
 

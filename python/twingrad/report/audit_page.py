@@ -27,7 +27,7 @@ from .language import Language, Pieces
 from .parts import made_by, provenance, side_title
 
 FOLDER = "audit"
-KINDS = ("float64 sides", "float64 manual", "float64 steps", "float32 oracle")
+KINDS = ("float64 sides", "float64 manual", "float64 fast", "float64 steps", "float32 oracle")
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from .language import Language, Pieces
 from .parts import made_by, made_with, provenance, slug, unique
 from .terminal import columns as columns_of
 
-KINDS = ("sides", "oracle", "manual", "steps")
-COLUMNS = ("outputs", "gradients", "manual", "steps", "float32")
+KINDS = ("sides", "oracle", "manual", "fast", "steps")
+COLUMNS = ("outputs", "gradients", "manual", "fast", "steps", "float32")
 """Columns of the table case by case."""
 VERSIONS = ("language", "framework", "blas", "processor", "device", "threads")
 

@@ -18,7 +18,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(f"{source}")
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=False)
     table.add_column("case", no_wrap=True)
-    for heading in ("outputs", "grads", "by hand", "steps", "float32"):
+    for heading in ("outputs", "grads", "by hand", "fast", "steps", "float32"):
         table.add_column(heading, justify="right", no_wrap=True)
     model = ""
     for case, checks in by_case(comparison.checks):
@@ -46,13 +46,14 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def columns(checks: list[Check]) -> list[list[Check]]:
-    """A case's checks by column of the table: outputs, gradients, by hand, steps (float64); all of float32."""
+    """A case's checks by column: outputs, gradients, by hand, fast paths, steps (float64); all of float32."""
     exact = [check for check in checks if check.dtype == "float64"]
     plain = [check for check in exact if check.check in ("sides", "oracle")]
     return [
         [check for check in plain if not check.array.startswith("grads")],
         [check for check in plain if check.array.startswith("grads")],
         [check for check in exact if check.check == "manual"],
+        [check for check in exact if check.check == "fast"],
         [check for check in exact if check.check == "steps"],
         [check for check in checks if check.dtype == "float32"],
     ]
@@ -64,6 +65,7 @@ def worst_table(comparison: Comparison) -> Table:
         "sides": "side against side",
         "oracle": "against the oracle",
         "manual": "by hand against AD",
+        "fast": "fast path against AD",
         "steps": "training steps",
     }
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
@@ -97,4 +99,4 @@ def _cell(checks: list[Check]) -> Text:
         return Text("-")
     failed = [check for check in checks if not check.passed]
     worst = max(failed or checks, key=lambda check: check.error)
-    return Text(f"{worst.error:.1e}", "bold red" if failed else "")
+    return Text(f"{worst.error:.0e}", "bold red" if failed else "")

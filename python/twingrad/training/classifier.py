@@ -61,6 +61,7 @@ def train_classifier(
     until: int | None = None,
     device: str = "cpu",
     compiled: bool = False,
+    path: str = "fast",
 ) -> Checkpoint:
     """Train until `settings.iterations` steps are taken in all, going on from OUT/torch/last.h5 where it is there.
 
@@ -74,6 +75,7 @@ def train_classifier(
         until: stop after this many steps; the learning rate still falls as for all of them.
         device: "cpu" or "cuda".
         compiled: whether torch.compile translates the model first.
+        path: "fast", or "reference": automatic differentiation of the plain layers.
 
     Returns:
         The last checkpoint.
@@ -84,7 +86,7 @@ def train_classifier(
     """
     with preemption() as asked:
         task = ImageTask(model, settings, open_images(place, out))
-        return Run(task, out, versions, Team(), device, compiled).train_until(until, progress, asked)
+        return Run(task, out, versions, Team(), device, compiled, path).train_until(until, progress, asked)
 
 
 class ImageTask(Task):

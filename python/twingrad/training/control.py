@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..control.costate import costate_gradient
-from ..control.descent import FIRST_STEP_CONSTANT, Descent, trained_params
+from ..control.descent import FIRST_STEP_CONSTANT, Costate, Descent, trained_params
 from ..data.planar import normal_params, planar
-from ..engine import autograd_gradient, choose_dtype, to_array
+from ..engine import choose_dtype, to_array
 from ..format.training import Training, read_training
+from ..kernels.path import Reference, make_path
 from ..models.control_net import ControlNet
 from ..progress import Progress
 from ..specs import Arrays, ControlNetConfig
@@ -39,7 +39,12 @@ def initial_params(settings: ControlSettings) -> Arrays:
 
 
 def train_control(
-    settings: ControlSettings, iterations: int, file: Path, versions: Mapping[str, Any], progress: Progress
+    settings: ControlSettings,
+    iterations: int,
+    file: Path,
+    versions: Mapping[str, Any],
+    progress: Progress,
+    path: str = "fast",
 ) -> Training:
     """Train until `iterations` steps are taken in all, going on from `file` where it holds an earlier part.
 
@@ -49,6 +54,8 @@ def train_control(
         file: the training file, rewritten every few seconds and at the end.
         versions: what computes, for the file.
         progress: called now and then with iteration, objective and accuracy.
+        path: "fast", where the costate gradient is computed by kernels, or "reference"; automatic differentiation is
+            the same on both.
     """
     file = Path(file)
     dtype = choose_dtype(settings.dtype)
@@ -71,8 +78,9 @@ def train_control(
 
     model = ControlNet(config, {name: torch.tensor(array, dtype=dtype) for name, array in params.items()})
     trained = trained_params(model, settings.freeze)
-    gradient = {"ad": autograd_gradient, "manual": costate_gradient}[settings.gradient]
-    descent = Descent(model, gradient, {"x": x}, {"c": c}, trained, step_constant)
+    by_hand = Costate() if path == "reference" else make_path(path, "control_net")
+    way = by_hand if settings.gradient == "manual" else Reference()
+    descent = Descent(model, way, {"x": x}, {"c": c}, trained, step_constant)
 
     def evaluate() -> None:
         with torch.no_grad():

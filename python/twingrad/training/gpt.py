@@ -55,6 +55,7 @@ def train_gpt(
     until: int | None = None,
     device: str = "cpu",
     compiled: bool = False,
+    path: str = "fast",
     team: Team | None = None,
 ) -> Checkpoint:
     """Train until `settings.iterations` steps are taken in all, going on from OUT/torch/last.h5 where it is there.
@@ -68,6 +69,7 @@ def train_gpt(
         until: stop after this many steps; the learning rate still falls as for all of them.
         device: "cpu" or "cuda".
         compiled: whether torch.compile translates the model first.
+        path: "fast", or "reference": automatic differentiation of the plain layers.
         team: the processes that train together.
 
     Returns:
@@ -81,7 +83,7 @@ def train_gpt(
     with preemption() as asked:
         corpus = team.all_or_none(lambda: open_corpus(text, settings.tokenizer, out))
         team.check_same(str(text), f"the text of SHA-256 {corpus.digest}", "All machines must read the same text.")
-        run = Run(TextTask(settings, corpus), out, versions, team, device, compiled)
+        run = Run(TextTask(settings, corpus), out, versions, team, device, compiled, path)
         return run.train_until(until, progress, asked)
 
 

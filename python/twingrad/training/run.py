@@ -23,6 +23,7 @@ from ..engine import MODELS, choose_device, choose_dtype, to_array
 from ..errors import InputError, SideError
 from ..files import make_folder
 from ..format.checkpoint import PER_STEP, Checkpoint, per_evaluation, read_checkpoint
+from ..kernels.path import make_path
 from ..optimizers import make_optimizer, whole
 from ..progress import Progress
 from ..specs import Array, Arrays, ModelConfig
@@ -84,12 +85,20 @@ class Run:
         team: the processes that train together.
         device: "cpu" or "cuda".
         compiled: whether torch.compile translates the model first.
+        path: "fast" or "reference" (`kernels/path.py`).
 
     Raises InputError where an earlier checkpoint in `out` does not fit.
     """
 
     def __init__(
-        self, task: Task, out: Path, versions: Mapping[str, Any], team: Team, device: str, compiled: bool
+        self,
+        task: Task,
+        out: Path,
+        versions: Mapping[str, Any],
+        team: Team,
+        device: str,
+        compiled: bool,
+        path: str,
     ) -> None:
         self.task, self.settings, self.team = task, task.settings, team
         self.versions = {**versions, "device": versions.get("device", device) if device == "cuda" else "CPU"}
@@ -110,7 +119,7 @@ class Run:
         team.check_same(str(self.folder / "last.h5"), f"{self.iteration} steps taken", hint)
         params = task.initial_params() if saved is None else saved.params
         tensors = {name: self._tensor(array) for name, array in params.items()}
-        self.model: Any = MODELS[task.model].model(task.config, tensors)
+        self.model: Any = make_path(path, task.model).prepare(MODELS[task.model].model(task.config, tensors))
         blocks = nn.ModuleList(task.blocks(self.model))
         self.module = team.wrap(self.model, blocks, self.device)
         self.optimizer = make_optimizer(self.model, self.settings.optimizer_settings(), self.iteration)
