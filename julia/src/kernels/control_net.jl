@@ -1,4 +1,4 @@
-# The fast path of a control network: its costate equation in blocks of samples that stay in the processor's cache.
+# The fast path of a control network: its costate equation by vector instructions along blocks of samples.
 #
 # A block of samples goes through all layers and back. With the weighted costates P̃_i = w_i P_i of `control/costate.jl`, and
 # so G̃_i and Q̃_i, its equations need no tableau but the method's own:
@@ -13,14 +13,14 @@
 
 "The largest d whose products are cheaper by loops than by BLAS."
 const FUSED_UP_TO = 16
-"What is kept of a block, in bytes: half a core's second cache. Of a small or deep network a block still has `LANES` samples."
-const BLOCK_BYTES = 2^18
+"The most samples of a block; a batch is cut into four blocks even where they are half as large, for four threads."
+const MAX_BLOCK = 256
 "The samples of a block are a multiple of it, so that vector loops have no remainder."
 const LANES = 16
 "Gradients are summed in so many parts at most, however many threads there are: the order of a sum is always the same."
 const MAX_PARTS = 16
 
-"What one thread works on: B samples, S stages; d is here the even number of columns."
+"What one thread works on: a block of B samples, S stages; d is here the even number of columns."
 struct ControlRoom{T}
     y::Matrix{T}  # (B, d (N + 1)): the states y_0, ..., y_N
     F::Matrix{T}  # (S B, d N): the velocities of the layers
@@ -42,10 +42,11 @@ struct ControlSums{T}
 end
 
 """
-    ControlKernels(m, x; product)
+    ControlKernels(m, x; product, block)
 
 Room for the fast path of control networks like `m` at batches like `x` (d, samples). `product` says how K y is computed:
-`:fused` by loops, the default for small d, or `:blas`.
+`:fused` by loops, the default for small d, or `:blas`; `block` how many samples go through the layers together, a
+multiple of `LANES`.
 """
 struct ControlKernels{T<:Union{Float32,Float64}} <: Workspace
     tableau::Tableau
@@ -65,23 +66,24 @@ struct ControlKernels{T<:Union{Float32,Float64}} <: Workspace
     grads_input::Matrix{T}
 end
 
-function ControlKernels(m::ControlNet, x::AbstractMatrix{T}; product=default_product(x)) where {T}
+function ControlKernels(
+    m::ControlNet, x::AbstractMatrix{T}; product=default_product(x), block=default_block(size(x, 2)),
+) where {T}
     product in (:fused, :blas) || throw(ArgumentError("product: expected :fused or :blas, found :$product"))
     method, by_blas = tableau(m.config.method), product == :blas
     S, N, (d, samples) = length(method.w), size(m.K, 3), size(x)
     even, array = d + isodd(d), (sizes...) -> zeros(T, sizes)
-    B = block_size(samples, by_blas ? 32LANES : BLOCK_BYTES ÷ (sizeof(T) * d * N * (S + 1)))
-    parts = min(cld(samples, B), MAX_PARTS)
+    parts = min(cld(samples, block), MAX_PARTS)
     room() = ControlRoom{T}(
-        array(B, even * (N + 1)), array(S * B, even * N), (array(S * B, even) for _ in 1:3)..., array(B, even),
-        array(B, 1),
+        array(block, even * (N + 1)), array(S * block, even * N), (array(S * block, even) for _ in 1:3)..., array(block, even),
+        array(block, 1),
     )
     sums() = ControlSums{T}(
         array(1), array(even, even, N), array(even, N), array(1, d), array(1), array(N)
     )
     return ControlKernels{T}(
         method, [[j > i ? method.A[j][i] : 0.0 for j in 1:S] for i in 1:S], ones(S), alpha(m.config),
-        m.config.scale == "mean", by_blas, B, array(even, even, N), array(even, even, N), array(even, N),
+        m.config.scale == "mean", by_blas, block, array(even, even, N), array(even, even, N), array(even, N),
         [room() for _ in 1:(by_blas ? 1 : min(Threads.nthreads(), parts))], [sums() for _ in 1:parts],
         array(samples), (K=array(d, d, N), b=array(d, N), W=array(1, d), mu=array(1), dt=array(N)), array(d, samples),
     )
@@ -89,9 +91,9 @@ end
 
 default_product(x) = size(x, 1) <= FUSED_UP_TO ? :fused : :blas
 
-"Samples per block: about `most` at most, within limits, a multiple of `LANES`; all blocks nearly full."
-function block_size(samples, most)
-    blocks = cld(samples, clamp(most ÷ LANES * LANES, 2LANES, 32LANES))
+"Samples per block: all blocks are nearly full."
+function default_block(samples)
+    blocks = max(cld(samples, MAX_BLOCK), min(4, cld(samples, MAX_BLOCK ÷ 2)))
     return LANES * cld(cld(samples, blocks), LANES)
 end
 
