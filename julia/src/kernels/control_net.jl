@@ -1,24 +1,27 @@
 # The fast path of a control network: its costate equation by vector instructions along blocks of samples.
 #
-# A block of samples goes through all layers and back. With the weighted costates P̃_i = w_i P_i of `control/costate.jl`, and
-# so G̃_i and Q̃_i, its equations need no tableau but the method's own:
+# A block goes through all layers and back. With the weighted costates P̃_i = w_i P_i of `control/costate.jl`,
+# and so G̃_i and Q̃_i, its equations need no tableau but the method's own:
 #
 #     P̃_i = w_i p_{k+1} + Δt_k Σ_j a_ji Q̃_j,   G̃_i = (1 - F_i²) ∘ P̃_i,   Q̃_i = K_kᵀ G̃_i,
 #     p_k = α p_{k+1} + Δt_k Σ_i Q̃_i,
 #     ∂L/∂K_k = Δt_k Σ_i G̃_i Y_iᵀ,   ∂L/∂b_k = Δt_k Σ_i G̃_i,   ∂L/∂Δt_k = Σ_i ⟨P̃_i, F_i⟩.
 #
-# The states y_k and the velocities F_i are kept on the way forward; the Y_i = y_k + Δt_k Σ_j a_ij F_j are computed again.
-# Samples come first in memory: a column is one component of a block, its stages one below the other, and vector
-# instructions run along it. Beside it: `python/twingrad/kernels/control_net.py`.
+# The states y_k and the velocities F_i are kept on the way forward; the Y_i = y_k + Δt_k Σ_j a_ij F_j are
+# computed again. Samples come first in memory: a column is one component of a block, its stages one below the
+# other.
+# Beside it: `python/twingrad/kernels/control_net.py`.
 
 "The largest d whose products are cheaper by loops than by BLAS."
 const FUSED_UP_TO = 16
-"The most samples of a block; a batch is cut into four blocks even where they are half as large, for four threads."
+"The most samples of a block; for threads a batch is cut into up to four where they are half as large."
 const MAX_BLOCK = 256
 "The samples of a block are a multiple of it, so that vector loops have no remainder."
 const LANES = 16
-"Gradients are summed in so many parts at most, however many threads there are: the order of a sum is always the same."
+"Gradients are summed in so many parts at most, by however many threads: the order is always the same."
 const MAX_PARTS = 16
+"So many components of velocities are worth a thread: they take about half a millisecond, a start a tenth."
+const THREAD_COMPONENTS = 2^17
 
 "What one thread works on: a block of B samples, S stages; d is here the even number of columns."
 struct ControlRoom{T}
@@ -31,22 +34,23 @@ struct ControlRoom{T}
     r::Matrix{T}  # (B, 1): ∂L/∂(W y_N + μ)
 end
 
-"The loss and the gradients summed over some of the blocks; axes as `ControlNet` has them, K and b with even d."
+"The loss and the gradients summed over some of the blocks; without the factor Δt_k those by K and b."
 struct ControlSums{T}
     loss::Vector{T}
-    K::Array{T,3}
-    b::Matrix{T}
-    W::Matrix{T}
+    K::Matrix{T}  # (d, d N)
+    b::Vector{T}  # (d N,)
+    W::Vector{T}
     mu::Vector{T}
     dt::Vector{T}
 end
 
 """
-    ControlKernels(m, x; product, block)
+    ControlKernels(m, x; product, block, threads)
 
-Room for the fast path of control networks like `m` at batches like `x` (d, samples). `product` says how K y is computed:
-`:fused` by loops, the default for small d, or `:blas`; `block` how many samples go through the layers together, a
-multiple of `LANES`.
+Room for the fast path of control networks like `m` at batches like `x` (d, samples). `product` says how K y
+is computed: `:fused` by loops, the default for small d, or `:blas`; `block` how many samples go through the
+layers together, a multiple of `LANES`; `threads` how many blocks are worked on at once, by default one where
+BLAS has threads of its own.
 """
 struct ControlKernels{T<:Union{Float32,Float64}} <: Workspace
     tableau::Tableau
@@ -56,9 +60,9 @@ struct ControlKernels{T<:Union{Float32,Float64}} <: Workspace
     is_mean::Bool
     by_blas::Bool
     block::Int            # B
-    K::Array{T,3}         # the model's, d made even, and
-    transposed::Array{T,3}
-    b::Matrix{T}
+    K::Matrix{T}          # (d, d N): the K of all layers side by side, and each transposed
+    K_transposed::Matrix{T}
+    b::Vector{T}          # (d N,)
     rooms::Vector{ControlRoom{T}}
     parts::Vector{ControlSums{T}}
     prediction::Vector{T}
@@ -68,6 +72,7 @@ end
 
 function ControlKernels(
     m::ControlNet, x::AbstractMatrix{T}; product=default_product(x), block=default_block(size(x, 2)),
+    threads=product == :blas ? 1 : default_threads(m, x),
 ) where {T}
     product in (:fused, :blas) || throw(ArgumentError("product: expected :fused or :blas, found :$product"))
     method, by_blas = tableau(m.config.method), product == :blas
@@ -75,17 +80,20 @@ function ControlKernels(
     even, array = d + isodd(d), (sizes...) -> zeros(T, sizes)
     parts = min(cld(samples, block), MAX_PARTS)
     room() = ControlRoom{T}(
-        array(block, even * (N + 1)), array(S * block, even * N), (array(S * block, even) for _ in 1:3)..., array(block, even),
+        array(block, even * (N + 1)), array(S * block, even * N),
+        (array(S * block, even) for _ in 1:3)..., array(block, even),
         array(block, 1),
     )
     sums() = ControlSums{T}(
-        array(1), array(even, even, N), array(even, N), array(1, d), array(1), array(N)
+        array(1), array(even, even * N), array(even * N), array(d), array(1), array(N),
     )
     return ControlKernels{T}(
         method, [[j > i ? method.A[j][i] : 0.0 for j in 1:S] for i in 1:S], ones(S), alpha(m.config),
-        m.config.scale == "mean", by_blas, block, array(even, even, N), array(even, even, N), array(even, N),
-        [room() for _ in 1:(by_blas ? 1 : min(Threads.nthreads(), parts))], [sums() for _ in 1:parts],
-        array(samples), (K=array(d, d, N), b=array(d, N), W=array(1, d), mu=array(1), dt=array(N)), array(d, samples),
+        m.config.scale == "mean", by_blas, block, array(even, even * N), array(even, even * N),
+        array(even * N),
+        [room() for _ in 1:min(threads, parts)], [sums() for _ in 1:parts],
+        array(samples), (K=array(d, d, N), b=array(d, N), W=array(1, d), mu=array(1), dt=array(N)),
+        array(d, samples),
     )
 end
 
@@ -97,7 +105,12 @@ function default_block(samples)
     return LANES * cld(cld(samples, blocks), LANES)
 end
 
-"The predictions (samples,) of `m` at samples x (d, samples)."
+function default_threads(m, x)
+    components = length(x) * size(m.K, 3) * length(tableau(m.config.method).w)
+    return clamp(components ÷ THREAD_COMPONENTS, 1, Threads.nthreads())
+end
+
+"The predictions (samples,) of `m` at samples x (d, samples), which are here their own labels."
 function output!(work::ControlKernels, m::ControlNet, x)
     run_blocks!(work, m, x, work.prediction, false)
     return work.prediction
@@ -117,15 +130,7 @@ function gradient(work::ControlKernels, m::ControlNet, x, c)
         fill!(grad, 0)
     end
     for part in work.parts
-        grads.W .+= part.W
-        grads.mu .+= part.mu
-        grads.dt .+= part.dt
-        for k in 1:N, r in 1:d
-            grads.b[r, k] += m.dt[k] * part.b[r, k]
-        end
-        for k in 1:N, c in 1:d, r in 1:d
-            grads.K[r, c, k] += m.dt[k] * part.K[r, c, k]
-        end
+        add_part!(grads, part, m.dt)
     end
     return Evaluation(total_loss(work), work.prediction, grads, work.grads_input)
 end
@@ -172,26 +177,44 @@ function run_parts!(work, m, x, c, with_gradient, place)
 end
 
 function clear!(sums::ControlSums)
-    for array in (sums.K, sums.b)
+    fill!(sums.K, 0)
+    for array in (sums.loss, sums.b, sums.W, sums.mu, sums.dt)
         fill!(array, 0)
     end
-    for array in (sums.loss, sums.mu, sums.dt)
-        fill!(array, 0)
+end
+
+"Add what some of the blocks have summed; here the gradients by K and b take their factor Δt_k."
+function add_part!(grads, part::ControlSums, dt)
+    d, even = size(grads.K, 1), size(part.K, 1)
+    grads.mu[1] += part.mu[1]
+    for r in 1:d
+        grads.W[1, r] += part.W[r]
     end
-    fill!(sums.W, 0)
+    for k in eachindex(dt), c in 1:d
+        column = even * (k - 1) + c
+        for r in 1:d
+            grads.K[r, c, k] += dt[k] * part.K[r, column]
+        end
+        grads.b[c, k] += dt[k] * part.b[column]
+    end
+    for k in eachindex(dt)
+        grads.dt[k] += part.dt[k]
+    end
 end
 
 "Copy K, its transpose, and b; where d is odd, the last row and column stay zero."
 function take_params!(work, m)
-    for k in axes(m.K, 3), c in axes(m.K, 2), r in axes(m.K, 1)
-        work.K[r, c, k] = work.transposed[c, r, k] = m.K[r, c, k]
-    end
-    for k in axes(m.b, 2), r in axes(m.b, 1)
-        work.b[r, k] = m.b[r, k]
+    even = size(work.K, 1)
+    for k in axes(m.K, 3), c in axes(m.K, 2)
+        before = even * (k - 1)
+        for r in axes(m.K, 1)
+            work.K[r, before+c] = work.K_transposed[c, before+r] = m.K[r, c, k]
+        end
+        work.b[before+c] = m.b[c, k]
     end
 end
 
-"The states y_0, ..., y_N and the velocities of the samples `here`; a block that is not full is filled by zeros."
+"The states y_0, ..., y_N and velocities of the samples `here`; zeros fill a block that is not full."
 function forward!(work, room, m, x, here)
     (; y, F, Y) = room
     (; A, w) = work.tableau
@@ -200,15 +223,17 @@ function forward!(work, room, m, x, here)
         for (l, sample) in enumerate(here)
             y[l, c] = x[c, sample]
         end
-        y[(length(here)+1):B, c] .= 0
+        for l in (length(here)+1):B
+            y[l, c] = 0
+        end
     end
     for k in axes(m.K, 3)
         now, dt = even * (k - 1), m.dt[k]
         for i in eachindex(w)
             stage_states!(room, A[i], dt, now, d, B, i)
-            multiply!(work, F, now, Y, work.transposed, k, B, i)
+            multiply!(work, F, now, Y, work.K_transposed, now, B, i)
             for c in 1:d
-                velocity!(F, now + c, work.b[c, k], B, i)
+                velocity!(F, now + c, work.b[now+c], B, i)
             end
         end
         for c in 1:d
@@ -217,14 +242,20 @@ function forward!(work, room, m, x, here)
     end
 end
 
-"Y_i = y_k + Δt Σ_j a_ij F_j, where `now` columns are before the layer's; a column that makes d even stays zero."
+"""
+Y_i = y_k + Δt Σ_j a_ij F_j, where `now` columns are before the layer's; a column that makes d even stays
+zero.
+"""
 function stage_states!(room, coefficients, dt, now, d, B, i)
     for c in 1:d
         combine!(room.Y, c, (i - 1) * B, one(dt), room.y, now + c, dt, coefficients, room.F, now + c, B)
     end
 end
 
-"Column `to` of `into` after `above` rows: factor · column `from` of `base` + Δt Σ_j coefficients[j] stage j of `terms`."
+"""
+Column `to` of `into`, after `above` rows: factor · column `from` of `base` + Δt Σ_j coefficients[j] · stage j
+of column `of` of `terms`.
+"""
 function combine!(into::Matrix{T}, to, above, factor, base, from, dt, coefficients, terms, of, B) where {T}
     @inbounds @simd for l in 1:B
         into[above+l, to] = factor * base[l, from]
@@ -238,24 +269,28 @@ function combine!(into::Matrix{T}, to, above, factor, base, from, dt, coefficien
     end
 end
 
-"Stage i of Z, after `now` columns: stage i of Y (B, d) times matrix k of M (d, d, N)."
-function multiply!(work, Z, now, Y::Matrix{T}, M, k, B, i) where {T}
+"Stage i of Z, after `now` columns: stage i of Y (B, d) times the d columns of M that come after `layer`."
+function multiply!(work, Z, now, Y::Matrix{T}, M, layer, B, i) where {T}
+    even, start = size(Y, 2), (i - 1) * B
     if work.by_blas
-        rows, columns = ((i-1)*B+1):(i*B), (now+1):(now+size(Y, 2))
-        BLAS.gemm!('N', 'N', one(T), view(Y, rows, :), view(M, :, :, k), zero(T), view(Z, rows, columns))
+        stage, matrix = block_view(Y, start, B, 0, even), block_view(M, 0, even, layer, even)
+        BLAS.gemm!('N', 'N', one(T), stage, matrix, zero(T), block_view(Z, start, B, now, even))
     else
-        for r in 1:2:size(Y, 2)
-            multiply_columns!(Z, now, Y, M, k, r, B, i)
+        for r in 1:2:even
+            multiply_columns!(Z, now + r, Y, M, layer + r, start, B)
         end
     end
     return nothing
 end
 
+"Rows and columns of a matrix after so many: one type for all that BLAS is given."
+block_view(array, above, rows, before, columns) =
+    view(array, (above+1):(above+rows), (before+1):(before+columns))
+
 "Two columns of the product by loops, two columns of Y at a time."
-function multiply_columns!(Z, now, Y, M, k, r, B, i)
-    start, to = (i - 1) * B, now + r
+function multiply_columns!(Z, to, Y, M, r, start, B)
     for c in 1:2:size(Y, 2)
-        m11, m21, m12, m22 = M[c, r, k], M[c+1, r, k], M[c, r+1, k], M[c+1, r+1, k]
+        m11, m21, m12, m22 = M[c, r], M[c+1, r], M[c, r+1], M[c+1, r+1]
         if c == 1
             @inbounds @simd for l in (start+1):(start+B)
                 Z[l, to] = muladd(m11, Y[l, 1], m21 * Y[l, 2])
@@ -304,8 +339,10 @@ function backward!(work, room, sums, m, here)
     B, even, d = work.block, size(Y, 2), size(m.W, 2)
     last_state = size(y, 2) - even
     for i in 1:d
-        sums.W[1, i] += column_dot(room.r, 1, y, last_state + i, B)
-        p[:, i] .= m.W[1, i] .* view(room.r, :, 1)
+        sums.W[i] += column_dot(room.r, 1, y, last_state + i, B)
+        for l in 1:B
+            p[l, i] = m.W[1, i] * room.r[l, 1]
+        end
     end
     sums.mu[1] += sum(room.r)
     for k in reverse(axes(m.K, 3))
@@ -316,14 +353,14 @@ function backward!(work, room, sums, m, here)
                 combine!(G, c, (i - 1) * B, eltype(p)(w[i]), p, c, dt, work.backwards[i], Q, c, B)
                 by_dt, by_b = through_tanh!(G, c, F, now + c, B, i)
                 sums.dt[k] += by_dt
-                sums.b[c, k] += by_b
+                sums.b[now+c] += by_b
             end
-            multiply!(work, Q, 0, G, work.K, k, B, i)
+            multiply!(work, Q, 0, G, work.K, now, B, i)
         end
         for c in 1:d
             combine!(p, c, 0, work.alpha, p, c, dt, work.all_stages, Q, c, B)
         end
-        add_outer!(work, sums.K, k, G, Y)
+        add_outer!(work, sums.K, now, G, Y)
     end
     for (l, sample) in enumerate(here), c in 1:d
         work.grads_input[c, sample] = p[l, c]
@@ -351,19 +388,22 @@ function column_dot(a::Matrix{T}, i, b, j, B) where {T}
     return total
 end
 
-"Add Gᵀ Y, summed over samples and stages, to matrix k of `sums`."
-function add_outer!(work, sums::Array{T,3}, k, G, Y) where {T}
+"Add Gᵀ Y, summed over samples and stages, to the d columns of `sums` after `layer`."
+function add_outer!(work, sums::Matrix{T}, layer, G, Y) where {T}
+    rows, even = size(G)
     if work.by_blas
-        BLAS.gemm!('T', 'N', one(T), G, Y, one(T), view(sums, :, :, k))
+        into = block_view(sums, 0, even, layer, even)
+        left, right = block_view(G, 0, rows, 0, even), block_view(Y, 0, rows, 0, even)
+        BLAS.gemm!('T', 'N', one(T), left, right, one(T), into)
     else
-        for c in 1:2:size(Y, 2), r in 1:2:size(G, 2)
-            add_four_dots!(sums, k, G, r, Y, c)
+        for c in 1:2:even, r in 1:2:even
+            add_four_dots!(sums, layer, G, r, Y, c)
         end
     end
     return nothing
 end
 
-function add_four_dots!(sums::Array{T,3}, k, G, r, Y, c) where {T}
+function add_four_dots!(sums::Matrix{T}, layer, G, r, Y, c) where {T}
     s11 = s21 = s12 = s22 = zero(T)
     @inbounds @simd for l in axes(G, 1)
         s11 = muladd(G[l, r], Y[l, c], s11)
@@ -371,8 +411,8 @@ function add_four_dots!(sums::Array{T,3}, k, G, r, Y, c) where {T}
         s12 = muladd(G[l, r], Y[l, c+1], s12)
         s22 = muladd(G[l, r+1], Y[l, c+1], s22)
     end
-    sums[r, c, k] += s11
-    sums[r+1, c, k] += s21
-    sums[r, c+1, k] += s12
-    sums[r+1, c+1, k] += s22
+    sums[r, layer+c] += s11
+    sums[r+1, layer+c] += s21
+    sums[r, layer+c+1] += s12
+    sums[r+1, layer+c+1] += s22
 end

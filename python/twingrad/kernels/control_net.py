@@ -1,7 +1,8 @@
 """The fast path of a control network: its costate equation in few and large operations, without autograd.
 
-Samples are columns, and a row of ones below the stages' states Y carries the bias along: K Y + b is one product (K b)(Y; 1).
-With P, G and Q as in `control/costate.py`, the gradients are summed at the end, over all layers and stages at once:
+Samples are columns, and a row of ones below the stages' states Y carries the bias along: K Y + b is one product
+(K b)(Y; 1). With P, G and Q as in `control/costate.py`, the gradients are summed at the end, over all layers and stages
+at once:
 
     ∂L/∂(K_k b_k) = Σ_i Δt_k w_i G_i (Y_i; 1)ᵀ,   ∂L/∂Δt_k = Σ_i w_i ⟨P_i, F_i⟩.
 
@@ -32,7 +33,7 @@ class ControlKernels:
         self.scale = 1.0 / samples if model.config.scale == "mean" else 1.0
         S = len(self.tableau.w)
 
-        # (layer, stage, component, sample): Y with its row of ones, of y_N the first stage only; F, its slope 1 - F², P, G.
+        # (layer, stage, component, sample): Y with its row of ones, of y_N only the first; F, slope = 1 - F², P, G.
         self.Y = x.new_ones(N + 1, S, d + 1, samples)
         self.F, self.slope, self.P, self.G = (x.new_empty(N, S, d, samples) for _ in range(4))
         self.Q = x.new_empty(S, d, samples)
@@ -87,13 +88,13 @@ def gradient(
     work.G *= weights[:, :, None, None]
     by_stage = torch.bmm(work.G.view(N * S, d, samples), work.Y[:-1].view(N * S, d + 1, samples).mT)
     grad_Kb = by_stage.view(N, S, d, d + 1).sum(1)
-    products = torch.bmm(work.P.view(N * S, 1, -1), work.F.view(N * S, -1, 1))
+    products = torch.mul(work.P, work.F, out=work.P).sum((2, 3))
     grads = {
         "K": grad_Kb[:, :, :d],
         "b": grad_Kb[:, :, d],
         "W": grad_Wmu[:, :d],
         "mu": grad_Wmu[0, d:],
-        "dt": products.view(N, S) @ work.w,
+        "dt": products @ work.w,
     }
     return Evaluation(loss, prediction, grads, {"x": work.grad_x.T})
 
