@@ -90,6 +90,7 @@ include("cli.jl")
 include("precompile.jl")
 
 export ControlNet,
-    ControlNetConfig, GPT, GPTConfig, InputError, automatic_gradient, evaluate, loss, read_case, states
+    ControlNetConfig, Fast, GPT, GPTConfig, InputError, Reference, automatic_gradient, evaluate, loss, read_case,
+    states
 
 end

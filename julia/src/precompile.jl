@@ -14,7 +14,9 @@ function use_control_net(folder)
         "inputs" => Dict("x" => ones(d, samples)),
         "targets" => Dict("c" => [0.0, 1.0, 0.0]),
     )
-    evaluate("control_net", ControlNetConfig("odenet-simplex", "improved-euler", "mean"), groups; steps=1)
+    config = ControlNetConfig("odenet-simplex", "improved-euler", "mean")
+    evaluate("control_net", config, groups; steps=1)
+    evaluate("control_net", config, groups; dtype="float32")
     arrays = Dict("$group/$name" => array for (group, members) in groups for (name, array) in members)
     text = JSON.json(Dict("network" => "resnet", "method" => "euler", "scale" => "mean"))
     attrs = ["format" => CASE_FORMAT, "format_version" => 1, "name" => "x", "model" => "control_net"]

@@ -5,8 +5,9 @@ using Random: Xoshiro
 using Test
 using TwinGrad
 using TwinGrad:
-    AdamWSettings, Fast, MLPConfig, Optimizer, Reference, SGDSettings, automatic_gradient, build, exponential, gradient,
+    AdamWSettings, MLPConfig, Optimizer, SGDSettings, automatic_gradient, build, exponential, gradient,
     gradients_of, in_parts, make_path, moments, named_arrays, objective, output!, step!
+using Zygote: Zygote
 
 draw = Xoshiro(1)
 
@@ -122,6 +123,23 @@ end
     end
     @test error isa ArgumentError && occursin("call 1", error.msg) && occursin("call 2", error.msg)
     @test other.grads isa NamedTuple
+end
+
+@testset "Zygote differentiates by the kernels, and gives arrays of the caller's own" begin
+    m = random_model("gpt", GPTConfig(; sizes(7, 5, 2, 3, 12)...), Float64)
+    ids, path = rand(draw, 1:7, 5, 2), Fast()
+    value, (grads,) = Zygote.withgradient(m -> 2 * objective(path, m, ids, ids), m)
+    reference = automatic_gradient(m, ids, ids)
+    @test value ≈ 2 * reference.loss
+    gradient(path, m, rand(draw, 1:7, 5, 2), ids)
+    found, expected = (last.(named_arrays("gpt", m.config, tree)) for tree in (grads, reference.grads))
+    @test maximum(map(distance, found, 2 .* expected)) < 1e-12
+    net = random_model("mlp", MLPConfig([3, 2], "relu", "mse"), Float64)
+    x, labels = randn(draw, 3, 4), [1, 2, 1, 2]
+    by_net, by_x = Zygote.gradient((m, x) -> objective(Fast(), m, x, labels), net, x)
+    reference = automatic_gradient(net, x, labels)
+    @test distance(by_x, reference.grads_input) < 1e-12
+    @test distance(by_net.layers[1].weight, reference.grads.layers[1].weight) < 1e-12
 end
 
 @testset "paths by name" begin

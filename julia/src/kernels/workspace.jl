@@ -76,6 +76,32 @@ function Base.getproperty(lent::Lent, name::Symbol)
     return getproperty(getfield(lent, :evaluation), name)
 end
 
+"""
+    objective(Fast(), m, x, c)
+
+The loss, which `Flux.gradient(m -> objective(path, m, x, c), m)` differentiates by the kernels: gradients are the caller's own, and
+have the structure that Zygote gives them.
+"""
+objective
+
+function ChainRulesCore.rrule(::typeof(objective), path::Fast, m, x, c)
+    evaluation = getfield(gradient(path, m, x, c), :evaluation)
+    grads, grads_input = own(evaluation.grads), own(evaluation.grads_input)
+    function objective_pullback(d)
+        by_m = ChainRulesCore.Tangent{typeof(m)}(; scaled(unthunk(d), grads)...)
+        by_x = grads_input === nothing ? NoTangent() : scaled(unthunk(d), grads_input)
+        return NoTangent(), NoTangent(), by_m, by_x, NoTangent()
+    end
+    return evaluation.loss, objective_pullback
+end
+
+"A copy of all arrays of a tree."
+own(tree) = scaled(1, tree)
+
+scaled(_, ::Nothing) = nothing
+scaled(factor, array::AbstractArray{T}) where {T<:AbstractFloat} = T(factor) .* array
+scaled(factor, tree) = map(part -> scaled(factor, part), tree)
+
 "The paths by name; each call makes one."
 const PATHS = Dict{String,Any}("reference" => Reference, "fast" => Fast)
 
