@@ -214,7 +214,10 @@ function take_params!(work, m)
     end
 end
 
-"The states y_0, ..., y_N and velocities of the samples `here`; zeros fill a block that is not full."
+"""
+The states y_0, ..., y_N and velocities of the samples `here`. Where a block is not full, its other rows keep
+what an earlier block left; their costate is zero, so they add nothing to a gradient.
+"""
 function forward!(work, room, m, x, here)
     (; y, F, Y) = room
     (; A, w) = work.tableau
@@ -222,9 +225,6 @@ function forward!(work, room, m, x, here)
     for c in 1:d
         for (l, sample) in enumerate(here)
             y[l, c] = x[c, sample]
-        end
-        for l in (length(here)+1):B
-            y[l, c] = 0
         end
     end
     for k in axes(m.K, 3)
