@@ -71,8 +71,8 @@ struct ControlKernels{T<:Union{Float32,Float64}} <: Workspace
 end
 
 function ControlKernels(
-    m::ControlNet, x::AbstractMatrix{T}; product=default_product(x), block=default_block(size(x, 2)),
-    threads=product == :blas ? 1 : default_threads(m, x),
+    m::ControlNet, x::AbstractMatrix{T}; product=control_product(x), block=control_block(size(x, 2)),
+    threads=product == :blas ? 1 : control_threads(m, x),
 ) where {T}
     product in (:fused, :blas) || throw(ArgumentError("product: expected :fused or :blas, found :$product"))
     method, by_blas = tableau(m.config.method), product == :blas
@@ -97,17 +97,15 @@ function ControlKernels(
     )
 end
 
-workspace(m::ControlNet, x::Matrix) = ControlKernels(m, x)
-
-default_product(x) = size(x, 1) <= FUSED_UP_TO ? :fused : :blas
+control_product(x) = size(x, 1) <= FUSED_UP_TO ? :fused : :blas
 
 "Samples per block: all blocks are nearly full."
-function default_block(samples)
+function control_block(samples)
     blocks = max(cld(samples, MAX_BLOCK), min(4, cld(samples, MAX_BLOCK ÷ 2)))
     return LANES * cld(cld(samples, blocks), LANES)
 end
 
-function default_threads(m, x)
+function control_threads(m, x)
     components = length(x) * size(m.K, 3) * length(tableau(m.config.method).w)
     return clamp(components ÷ THREAD_COMPONENTS, 1, Threads.nthreads())
 end
@@ -138,20 +136,20 @@ function gradient(work::ControlKernels, m::ControlNet, x, c)
 end
 
 "½ Σ (prediction - c)², or its mean."
-function total_loss(work)
+function total_loss(work::ControlKernels)
     total = sum(part -> part.loss[1], work.parts) / 2
     return work.is_mean ? total / length(work.prediction) : total
 end
 
-check_size(name, array, like) =
+check_control_size(name, array, like) =
     size(array) == size(like) ||
     throw(DimensionMismatch("$name: expected size $(size(like)), found $(size(array))"))
 
 "Send all blocks through the layers, and back where a gradient is wanted."
-function run_blocks!(work, m, x, c, with_gradient)
-    check_size("x", x, work.grads_input)
-    check_size("c", c, work.prediction)
-    check_size("K", m.K, work.grads.K)
+function run_blocks!(work::ControlKernels, m, x, c, with_gradient)
+    check_control_size("x", x, work.grads_input)
+    check_control_size("c", c, work.prediction)
+    check_control_size("K", m.K, work.grads.K)
     take_params!(work, m)
     rooms = eachindex(work.rooms)
     if length(rooms) == 1
@@ -164,7 +162,7 @@ function run_blocks!(work, m, x, c, with_gradient)
 end
 
 "The parts of one room, one after the other: each has the blocks whose numbers leave the same remainder."
-function run_parts!(work, m, x, c, with_gradient, place)
+function run_parts!(work::ControlKernels, m, x, c, with_gradient, place)
     room, samples, parts = work.rooms[place], length(work.prediction), length(work.parts)
     for number in place:length(work.rooms):parts
         sums = work.parts[number]
@@ -205,7 +203,7 @@ function add_part!(grads, part::ControlSums, dt)
 end
 
 "Copy K, its transpose, and b; where d is odd, the last row and column stay zero."
-function take_params!(work, m)
+function take_params!(work::ControlKernels, m)
     even = size(work.K, 1)
     for k in axes(m.K, 3), c in axes(m.K, 2)
         before = even * (k - 1)
@@ -216,17 +214,17 @@ function take_params!(work, m)
     end
 end
 
-"The states y_0, ..., y_N and velocities of the samples `here`; zeros fill a block that is not full."
-function forward!(work, room, m, x, here)
+"""
+The states y_0, ..., y_N and velocities of the samples `here`. Where a block is not full, its other rows keep
+what an earlier block left; their costate is zero, so they add nothing to a gradient.
+"""
+function forward!(work::ControlKernels, room, m, x, here)
     (; y, F, Y) = room
     (; A, w) = work.tableau
     B, even, d = work.block, size(Y, 2), size(x, 1)
     for c in 1:d
         for (l, sample) in enumerate(here)
             y[l, c] = x[c, sample]
-        end
-        for l in (length(here)+1):B
-            y[l, c] = 0
         end
     end
     for k in axes(m.K, 3)
@@ -248,7 +246,7 @@ end
 Y_i = y_k + Δt Σ_j a_ij F_j, where `now` columns are before the layer's; a column that makes d even stays
 zero.
 """
-function stage_states!(room, coefficients, dt, now, d, B, i)
+function stage_states!(room::ControlRoom, coefficients, dt, now, d, B, i)
     for c in 1:d
         combine!(room.Y, c, (i - 1) * B, one(dt), room.y, now + c, dt, coefficients, room.F, now + c, B)
     end
@@ -272,7 +270,7 @@ function combine!(into::Matrix{T}, to, above, factor, base, from, dt, coefficien
 end
 
 "Stage i of Z, after `now` columns: stage i of Y (B, d) times the d columns of M that come after `layer`."
-function multiply!(work, Z, now, Y::Matrix{T}, M, layer, B, i) where {T}
+function multiply!(work::ControlKernels, Z, now, Y::Matrix{T}, M, layer, B, i) where {T}
     even, start = size(Y, 2), (i - 1) * B
     if work.by_blas
         stage, matrix = block_view(Y, start, B, 0, even), block_view(M, 0, even, layer, even)
@@ -316,7 +314,7 @@ function velocity!(F, column, b, B, i)
 end
 
 "Predictions σ(W y_N + μ), their loss by labels c, and with it ∂L/∂(W y_N + μ) of the samples `here`."
-function classify!(work, room, sums, m, c, here)
+function classify!(work::ControlKernels, room, sums, m, c, here)
     T, d = eltype(room.r), size(m.W, 2)
     N_columns = size(room.y, 2) - size(room.Y, 2)
     scale, total = work.is_mean ? one(T) / length(c) : one(T), zero(T)
@@ -335,7 +333,7 @@ function classify!(work, room, sums, m, c, here)
 end
 
 "Add the gradients of the samples `here` to `sums`, from the classifier back to their ∂L/∂x."
-function backward!(work, room, sums, m, here)
+function backward!(work::ControlKernels, room, sums, m, here)
     (; y, F, Y, G, Q, p) = room
     (; A, w) = work.tableau
     B, even, d = work.block, size(Y, 2), size(m.W, 2)
@@ -391,7 +389,7 @@ function column_dot(a::Matrix{T}, i, b, j, B) where {T}
 end
 
 "Add Gᵀ Y, summed over samples and stages, to the d columns of `sums` after `layer`."
-function add_outer!(work, sums::Matrix{T}, layer, G, Y) where {T}
+function add_outer!(work::ControlKernels, sums::Matrix{T}, layer, G, Y) where {T}
     rows, even = size(G)
     if work.by_blas
         into = block_view(sums, 0, even, layer, even)
