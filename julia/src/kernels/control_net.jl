@@ -97,6 +97,8 @@ function ControlKernels(
     )
 end
 
+workspace(m::ControlNet, x::Matrix) = ControlKernels(m, x)
+
 control_product(x) = size(x, 1) <= FUSED_UP_TO ? :fused : :blas
 
 "Samples per block: all blocks are nearly full."

@@ -70,15 +70,16 @@ class Descent:
         before, L = float(here.loss), self.step_constant
         with torch.no_grad():
             for _ in range(MAX_TRIES):
-                slope, square = 0.0, 0.0
+                slopes, squares = [], []
                 for name in self.trained:
-                    new = old[name] - here.grads[name] / L
+                    new = torch.sub(old[name], here.grads[name], alpha=1.0 / L)
                     if name == "dt" and self.model.config.network == "odenet-simplex":
                         new = project_simplex(new)
-                    delta = new - old[name]
-                    slope += float(torch.sum(here.grads[name] * delta))
-                    square += float(torch.sum(delta * delta))
+                    delta = (new - old[name]).flatten()
+                    slopes.append(torch.dot(here.grads[name].flatten(), delta))
+                    squares.append(torch.dot(delta, delta))
                     params[name].copy_(new)
+                slope, square = float(sum(slopes)), float(sum(squares))
                 after = self.objective()
                 if after <= before + slope + 0.5 * L * square:
                     self.step_constant = SHRINK * L
