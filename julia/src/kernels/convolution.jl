@@ -317,7 +317,7 @@ function ConvolutionPlan(size, stride, x::ImageLayout, y::ImageLayout, dx=x)
 end
 
 "The windows in the images, and those of each phase in the gradient of the result."
-all_windows(plan::ConvolutionPlan) = [plan.forward; first.(plan.phases)]
+all_windows(plan::ConvolutionPlan) = Windows[plan.forward; [at for (at, _) in plan.phases]]
 
 "How many weights of a convolution the room must hold."
 function weights_needed(T, plan::ConvolutionPlan)

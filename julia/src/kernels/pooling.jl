@@ -3,7 +3,8 @@
 const POOL, POOL_STRIDE, POOL_PAD = 3, 2, 1
 
 "The pixels of an image's side of so many pixels that pixel i of the result is the largest of."
-pool_window(i, size) = max(POOL_STRIDE * (i - 1) + 1 - POOL_PAD, 1):min(POOL_STRIDE * (i - 1) + POOL - POOL_PAD, size)
+pool_window(i, size) =
+    max(POOL_STRIDE * (i - 1) + 1 - POOL_PAD, 1):min(POOL_STRIDE * (i - 1) + POOL - POOL_PAD, size)
 
 "How many pixels are left of a side."
 pooled_size(size) = (size + 2POOL_PAD - POOL) ÷ POOL_STRIDE + 1
@@ -74,7 +75,8 @@ end
 "y = every `stride`-th pixel of x, then channels of zeros: operations/widen.jl. `channels` of x are no padding."
 function widen!(y, x, to::ImageLayout, from::ImageLayout, stride, channels)
     for n in 1:to.count, j in 1:to.height, i in 1:to.width
-        start, place = pixel_offset(to, i, j, n), pixel_offset(from, stride * (i - 1) + 1, stride * (j - 1) + 1, n)
+        start, place =
+            pixel_offset(to, i, j, n), pixel_offset(from, stride * (i - 1) + 1, stride * (j - 1) + 1, n)
         for c in 1:to.channels
             @inbounds y[start+c] = c <= channels ? x[place+c] : 0
         end
@@ -84,7 +86,8 @@ end
 "dx += the gradient of x from that of such a shortcut."
 function add_widen_gradient!(dx, dy, to::ImageLayout, from::ImageLayout, stride, channels)
     for n in 1:to.count, j in 1:to.height, i in 1:to.width
-        start, place = pixel_offset(to, i, j, n), pixel_offset(from, stride * (i - 1) + 1, stride * (j - 1) + 1, n)
+        start, place =
+            pixel_offset(to, i, j, n), pixel_offset(from, stride * (i - 1) + 1, stride * (j - 1) + 1, n)
         @inbounds @simd ivdep for c in 1:channels
             dx[place+c] += dy[start+c]
         end

@@ -4,8 +4,6 @@
 # through the last batch norm and convolution, then from rectifier to rectifier; to what comes out of the first convolution is added
 # what comes through the shortcut. Rectifiers keep nothing but their results, batch norms their inputs.
 
-using LinearAlgebra: mul!
-
 "Room for a convolution and the batch norm after it."
 struct UnitRoom{T}
     plan::ConvolutionPlan
@@ -59,22 +57,23 @@ function ResNetKernels(m::ResNet, x::Array{T,4}; convolution=:simd) where {T<:Un
     pad, stride = size(m.conv1.weight, 1) ÷ 2, m.conv1.stride
     images = ImageLayout(channels, W, H, N, pad)
     gradient = ImageLayout(padded_channels(T, channels), W, H, N, 0)
-    stem = unit_room(T, m.conv1, images, shared, max(1, cld(pad, stride)), gradient)
-    stem_output, stem_gradient = (image_room(T, stem.plan.y) for _ in 1:2)
+    stem = unit_room(m.conv1, images, shared, max(1, cld(pad, stride)), gradient)
+    stem_output, stem_gradient = image_room(T, stem.plan.y), image_room(T, stem.plan.y)
     layout, input, input_gradient = stem.plan.y, stem_output, stem_gradient
     if !is_cifar(m.config)
         layout = ImageLayout(layout.channels, pooled_size(layout.width), pooled_size(layout.height), N, 1)
-        input, input_gradient = (image_room(T, layout) for _ in 1:2)
+        input, input_gradient = image_room(T, layout), image_room(T, layout)
     end
-    rooms, last_gradient = BlockRoom{T}[], input_gradient
+    rooms, plans, before = BlockRoom{T}[], [stem.plan], input_gradient
     for block in all_blocks(m)
-        push!(rooms, block_room(T, block, layout, shared, last_gradient))
-        layout, last_gradient = rooms[end].units[end].plan.y, rooms[end].gradients[end]
+        room = block_room(block, layout, shared, before)
+        push!(rooms, room)
+        append!(plans, convolution_plans(room))
+        layout, before = room.units[end].plan.y, room.gradients[end]
     end
     classes, features = size(m.fc.weight)
-    units = [stem; reduce(vcat, [filter(!isnothing, [room.units; room.downsample]) for room in rooms])]
     return ResNetKernels(
-        ProductRoom(T, [unit.plan for unit in units], convolution),
+        ProductRoom(T, plans, convolution),
         image_room(T, images),
         image_room(T, gradient),
         stem,
@@ -83,66 +82,98 @@ function ResNetKernels(m::ResNet, x::Array{T,4}; convolution=:simd) where {T<:Un
         rooms,
         input,
         input_gradient,
-        (zeros(T, shape) for shape in ((features, N), (features, N), (classes, N), (classes, N)))...,
+        zeros(T, features, N),
+        zeros(T, features, N),
+        zeros(T, classes, N),
+        zeros(T, classes, N),
         resnet_gradients(m, stem, rooms),
-        similar(x),
+        zeros(T, size(x)),
     )
 end
 
-all_blocks(m::ResNet) = Iterators.flatten((m.layer1, m.layer2, m.layer3, m.layer4))
+"The blocks of all stages in one vector."
+function all_blocks(m::ResNet)
+    blocks = Any[]
+    for layer in Any[m.layer1, m.layer2, m.layer3, m.layer4]
+        append!(blocks, layer)
+    end
+    return blocks
+end
 
-"The convolutions of a block and the batch norms after them."
-function block_layers(block::ResidualBlock)
-    pairs = [(block.conv1, block.bn1), (block.conv2, block.bn2)]
-    return block.conv3 === nothing ? pairs : [pairs; (block.conv3, block.bn3)]
+"Convolution `number` of a block and the batch norm after it."
+block_layer(block::ResidualBlock, number) =
+    number == 1 ? (block.conv1, block.bn1) :
+    number == 2 ? (block.conv2, block.bn2) : (block.conv3, block.bn3)
+
+"Where the convolutions of a block find their windows."
+function convolution_plans(room::BlockRoom)
+    plans = [unit.plan for unit in room.units]
+    room.downsample === nothing || push!(plans, room.downsample.plan)
+    return plans
 end
 
 "Room for a convolution of images `x` and a batch norm."
-function unit_room(T, conv::Convolution, x::ImageLayout, shared, border=1, dx=x)
+function unit_room(conv, x::ImageLayout, shared::Dict{ImageLayout,Vector{T}}, border=1, dx=x) where {T}
     outputs = size(conv.weight, 4)
     y = ImageLayout(
-        padded_channels(T, outputs), cld(x.width, conv.stride), cld(x.height, conv.stride), x.count, border,
+        padded_channels(T, outputs), cld(x.width, conv.stride), cld(x.height, conv.stride), x.count,
+        border,
     )
     plan = ConvolutionPlan(size(conv.weight), conv.stride, x, y, dx)
-    dz = get!(() -> image_room(T, y), shared, y)
-    return UnitRoom(plan, BatchNormRoom(T, y, outputs), image_room(T, y), dz, zeros(T, size(conv.weight)))
+    haskey(shared, y) || (shared[y] = image_room(T, y))
+    norm = BatchNormRoom(T, y, outputs)
+    return UnitRoom(plan, norm, image_room(T, y), shared[y], zeros(T, size(conv.weight)))
 end
 
 "Room for a block of images that lie as `layout` says; the gradient of its input is in `before`."
-function block_room(T, block::ResidualBlock, layout::ImageLayout, shared, before)
-    units = UnitRoom{T}[]
-    for (conv, _) in block_layers(block)
-        push!(units, unit_room(T, conv, isempty(units) ? layout : units[end].plan.y, shared))
+function block_room(block, layout::ImageLayout, shared::Dict{ImageLayout,Vector{T}}, before) where {T}
+    units, outputs, gradients = UnitRoom{T}[], Vector{T}[], Vector{T}[]
+    count, changes, x = block.conv3 === nothing ? 2 : 3, reshapes(block.plan), layout
+    for number in 1:count
+        push!(units, unit_room(first(block_layer(block, number)), x, shared))
+        x = units[end].plan.y
+        push!(outputs, image_room(T, x))
+        push!(gradients, number < count || changes ? image_room(T, x) : before)
     end
-    down = block.downsample === nothing ? nothing : unit_room(T, block.downsample[1], layout, shared)
-    y, changes = units[end].plan.y, reshapes(block.plan)
-    gradients = [image_room(T, unit.plan.y) for unit in units[1:end-1]]
-    push!(gradients, changes ? image_room(T, y) : before)
-    shortcut = changes && block.residual ? image_room(T, y) : T[]
-    return BlockRoom(units, down, [image_room(T, unit.plan.y) for unit in units], gradients, shortcut)
+    down = block.downsample === nothing ? nothing : unit_room(first(block.downsample), layout, shared)
+    return BlockRoom(units, down, outputs, gradients, changes && block.residual ? image_room(T, x) : T[])
 end
 
 "The gradients as automatic differentiation has them, in the arrays of the rooms."
-function resnet_gradients(m::ResNet, stem::UnitRoom{T}, rooms) where {T}
-    conv(unit) = (weight=unit.weight_grad,)
-    norm(unit) = (weight=unit.norm.weight_grad, bias=unit.norm.bias_grad)
-    function block(room)
-        layers = Pair{Symbol,Any}[]
-        for (number, unit) in enumerate(room.units)
-            push!(layers, Symbol("conv$number") => conv(unit), Symbol("bn$number") => norm(unit))
-        end
-        down = room.downsample
-        down === nothing || push!(layers, :downsample => (conv(down), norm(down)))
-        return (; layers...)
-    end
-    stages, done = Vector{NamedTuple}[], 0
-    for layer in (m.layer1, m.layer2, m.layer3, m.layer4)
-        push!(stages, [block(room) for room in rooms[done.+eachindex(layer)]])
+function resnet_gradients(m::ResNet, stem::UnitRoom, rooms)
+    blocks = Any[block_gradients(room) for room in rooms]
+    stages, done = Vector{Any}[], 0
+    for layer in Any[m.layer1, m.layer2, m.layer3, m.layer4]
+        push!(stages, blocks[done.+(1:length(layer))])
         done += length(layer)
     end
-    layer1, layer2, layer3, layer4 = stages
-    fc = (weight=similar(m.fc.weight), bias=similar(m.fc.bias))
-    return (; conv1=conv(stem), bn1=norm(stem), layer1, layer2, layer3, layer4, fc)
+    return (
+        conv1=conv_gradient(stem),
+        bn1=norm_gradient(stem),
+        layer1=stages[1],
+        layer2=stages[2],
+        layer3=stages[3],
+        layer4=stages[4],
+        fc=(weight=zero(m.fc.weight), bias=zero(m.fc.bias)),
+    )
+end
+
+conv_gradient(room::UnitRoom) = (weight=room.weight_grad,)
+norm_gradient(room::UnitRoom) = (weight=room.norm.weight_grad, bias=room.norm.bias_grad)
+
+"The same for a block."
+function block_gradients(room::BlockRoom)
+    first, second, down = room.units[1], room.units[2], room.downsample
+    third = length(room.units) < 3 ? nothing : room.units[3]
+    return (
+        conv1=conv_gradient(first),
+        bn1=norm_gradient(first),
+        conv2=conv_gradient(second),
+        bn2=norm_gradient(second),
+        conv3=third === nothing ? nothing : conv_gradient(third),
+        bn3=third === nothing ? nothing : norm_gradient(third),
+        downsample=down === nothing ? nothing : (conv_gradient(down), norm_gradient(down)),
+    )
 end
 
 # ---- forward
@@ -157,24 +188,27 @@ function output!(work::ResNetKernels, m::ResNet, images)
         in_parts(pool_images!, layout.count, work.input, work.stem_output, layout, stem.plan.y)
     end
     x = work.input
-    for (block, room) in zip(all_blocks(m), work.blocks)
-        x = block_output!(room, block, x, work.products)
+    for (place, block) in enumerate(all_blocks(m))
+        x = block_output!(work.blocks[place], block, x, work.products)::typeof(x)
     end
     pixel_means!(work.features, x, work.blocks[end].units[end].plan.y)
-    mul!(work.logits, m.fc.weight, work.features)
-    work.logits .+= m.fc.bias
-    return work.logits
+    for n in axes(work.logits, 2)
+        copyto!(view(work.logits, :, n), m.fc.bias)
+    end
+    return add_product!(work.logits, 'N', m.fc.weight, 'N', work.features)
 end
+
+"c + a b, of which the transposed are meant where the letter is 'T'; c becomes it."
+add_product!(c::Matrix{T}, of_a, a, of_b, b) where {T} = BLAS.gemm!(of_a, of_b, one(T), a, b, one(T), c)
 
 "What the block makes of x, in its room."
 function block_output!(room::BlockRoom, block::ResidualBlock, x, products)
     given = block_shortcut!(room, block, x, products)
-    layers = block_layers(block)
-    for (number, unit) in enumerate(room.units)
-        conv, norm = layers[number]
+    for number in eachindex(room.units)
+        unit, (conv, norm) = room.units[number], block_layer(block, number)
         convolve!(unit.z, x, conv.weight, unit.plan, products)
         x = room.outputs[number]
-        batch_norm!(x, unit.z, norm, number == length(layers) ? given : nothing, true, unit.norm)
+        batch_norm!(x, unit.z, norm, number == length(room.units) ? given : nothing, true, unit.norm)
     end
     return x
 end
@@ -201,11 +235,11 @@ function gradient(work::ResNetKernels, m::ResNet, images, labels)
     output!(work, m, images)
     loss = cross_entropy_gradient!(work.logits_gradient, work.logits, labels)
     classifier_gradient!(work, m)
-    for (place, block) in Iterators.reverse(enumerate(collect(all_blocks(m))))
-        first_block = place == 1
-        x = first_block ? work.input : work.blocks[place-1].outputs[end]
-        dx = first_block ? work.input_gradient : work.blocks[place-1].gradients[end]
-        block_gradient!(dx, work.blocks[place], block, x, work.products)
+    blocks = all_blocks(m)
+    for place in length(blocks):-1:1
+        x = place == 1 ? work.input : work.blocks[place-1].outputs[end]
+        dx = place == 1 ? work.input_gradient : work.blocks[place-1].gradients[end]
+        block_gradient!(dx, work.blocks[place], blocks[place], x, work.products)
     end
     stem = work.stem
     if work.input !== work.stem_output
@@ -225,26 +259,32 @@ objective(work::ResNetKernels, m::ResNet, images, labels) =
 "The gradient of the classifier and of what it reads."
 function classifier_gradient!(work::ResNetKernels, m::ResNet)
     d, fc = work.logits_gradient, work.grads.fc
-    mul!(fc.weight, d, work.features')
-    sum!(fc.bias, d)
-    mul!(work.features_gradient, m.fc.weight', d)
+    for array in (fc.weight, fc.bias, work.features_gradient)
+        fill!(array, 0)
+    end
+    for n in axes(d, 2), c in axes(d, 1)
+        fc.bias[c] += d[c, n]
+    end
+    add_product!(fc.weight, 'N', d, 'T', work.features)
+    add_product!(work.features_gradient, 'T', m.fc.weight, 'N', d)
     room = work.blocks[end]
     pixel_means_gradient!(room.gradients[end], work.features_gradient, room.units[end].plan.y)
 end
 
 "dx, the gradient of the block's input x, from that of its output, which is in the room and may be the same array as dx."
 function block_gradient!(dx, room::BlockRoom, block::ResidualBlock, x, products)
-    layers, dy = block_layers(block), room.gradients[end]
-    changes, unit = reshapes(block.plan), room.downsample
-    for number in length(layers):-1:1
+    dy, changes, unit = room.gradients[end], reshapes(block.plan), room.downsample
+    for number in length(room.units):-1:1
         before = number == 1 ? x : room.outputs[number-1]
         d_before = number == 1 ? dx : room.gradients[number-1]
         add = number == 1 && block.residual && !changes
         d, y = room.gradients[number], room.outputs[number]
-        unit_gradient!(d_before, d, y, room.units[number], layers[number]..., before, products, add)
+        conv, norm = block_layer(block, number)
+        unit_gradient!(d_before, d, y, room.units[number], conv, norm, before, products, add)
     end
     if unit !== nothing
-        unit_gradient!(dx, dy, nothing, unit, block.downsample..., x, products, true)
+        conv, norm = block.downsample
+        unit_gradient!(dx, dy, nothing, unit, conv, norm, x, products, true)
     elseif block.residual && changes
         from, to = room.units[1].plan.x, room.units[end].plan.y
         add_widen_gradient!(dx, dy, to, from, block.plan.stride, block.plan.inputs)
