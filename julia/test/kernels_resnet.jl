@@ -170,7 +170,8 @@ end
     @test output!(work, m, x) == first_found.output
     @test objective(work, m, x, c) == first_found.loss
     bytes = @allocated gradient(work, m, x, c)
-    @test bytes < (by == :simd ? 20_000 : 200_000) * Threads.nthreads()
+    tasks = Threads.nthreads() == 1 ? 0 : 300_000 * Threads.nthreads()
+    @test bytes < (by == :simd ? 20_000 : 200_000) + tasks
 end
 
 @testset "numbers that are none do not get lost: $wrong, $mode" for wrong in (NaN, Inf),

@@ -1,15 +1,17 @@
 # Batch norm of the fast path, with the shortcut and the rectifier after it, and its gradient.
 #
-# In each channel y = scale (x - mean) + bias with scale = weight r, r = 1 / √(variance + eps). By the statistics of the batch
-# (operations/batch_norm.jl) dx = scale (dy - Σ dy / count - n Σ dy n / count) with n = (x - mean) r, by other statistics dx = scale dy.
-# Sums are made row by row, then image by image, then in double precision: none is a long chain of additions.
+# In each channel y = scale (x - mean) + bias with scale = weight r, r = 1 / √(variance + eps). By the
+# statistics of the batch (operations/batch_norm.jl) dx = scale (dy - Σ dy / count - n Σ dy n / count)
+# with n = (x - mean) r, by other statistics dx = scale dy. Sums are made row by row, then image by image,
+# then in double precision: none is a long chain of additions.
 
 using SIMD: vifelse
 
 """
     BatchNormRoom(T, layout, channels)
 
-Room for one batch norm of images that lie so, of which `channels` are not padding: where they are, all numbers are zero.
+Room for one batch norm of images that lie so, of which `channels` are not padding: where they are, all
+numbers are zero.
 """
 struct BatchNormRoom{T}
     layout::ImageLayout
@@ -41,7 +43,10 @@ count_of_channel(layout::ImageLayout) = pixels_of_image(layout) * layout.count
 
 # ---- forward
 
-"The mean of each channel and image, and the sum of the squares of what differs from it, for the images in a range."
+"""
+The mean of each channel and image, and the sum of the squares of what differs from it, for the images in
+a range.
+"""
 function image_moments!(images, means, squares, x::Vector{T}, l::ImageLayout) where {T}
     V = Vec{lanes(T),T}
     for n in images, c in 1:lanes(T):l.channels
@@ -75,8 +80,8 @@ function sum_over_images(sums, c, l::ImageLayout)
 end
 
 """
-The statistics of the batch from those of its images: the mean of the means, and
-variance = (Σ squares + pixels Σ (mean of image - mean)²) / count (Chan, Golub, LeVeque, The American Statistician 37(3), 1983).
+The statistics of the batch from those of its images: the mean of the means, and variance = (Σ squares +
+pixels Σ (mean of image - mean)²) / count (Chan, Golub, LeVeque, The American Statistician 37(3), 1983).
 """
 function batch_moments!(room::BatchNormRoom{T}) where {T}
     layout = room.layout
@@ -91,7 +96,10 @@ function batch_moments!(room::BatchNormRoom{T}) where {T}
     end
 end
 
-"Mean, variance and factors for the images x: by their own statistics, which also go to the running ones, or by those."
+"""
+Mean, variance and factors for the images x: by their own statistics, which also go to the running ones,
+or by those.
+"""
 function prepare_norm!(room::BatchNormRoom{T}, x, norm::BatchNorm) where {T}
     own = eachindex(norm.weight)
     if norm.training
@@ -140,7 +148,10 @@ end
 
 # ---- backward
 
-"For the images in a range: dy = 0 where y, the rectified result, is not above 0, and the sums of dy and dy (x - mean)."
+"""
+For the images in a range: dy = 0 where y, the rectified result, is not above 0, and the sums of dy and dy
+(x - mean).
+"""
 function gradient_sums!(images, dy::Vector{T}, y, x, room::BatchNormRoom) where {T}
     V, l = Vec{lanes(T),T}, room.layout
     for n in images, c in 1:lanes(T):l.channels
@@ -193,8 +204,9 @@ function gradient_images!(images, dx::Vector{T}, dy, x, room::BatchNormRoom) whe
 end
 
 """
-dx, and the gradients of weight and bias in the room, from the gradient dy of the result; dy becomes that of the result before the
-rectifier, where `y` is what came out of it, and is left alone where `y` is nothing.
+dx, and the gradients of weight and bias in the room, from the gradient dy of the result; dy becomes that
+of the result before the rectifier, where `y` is what came out of it, and is left alone where `y` is
+nothing.
 """
 function batch_norm_gradient!(dx, dy, y, x, training, room::BatchNormRoom)
     in_parts(gradient_sums!, room.layout.count, dy, y, x, room)

@@ -1,13 +1,14 @@
 # Convolutions of the fast path and their gradients, by register tiles or by BLAS.
 #
-# All three products of a convolution are sums over windows. With channels first in memory, the numbers of a window that lie in one row
-# of the image are one run in memory, so that for each pixel p of the result
+# All three products of a convolution are sums over windows. With channels first in memory, the numbers of
+# a window that lie in one row of the image are one run in memory, so that for each pixel p of the result
 #
 #   y[o, p] = Σ_r Σ_q w[o, q, r] x[q, r, p],   x[q, r, p] = x[from[p] + (r - 1) step + q],
 #
-# with rows r and places q in the run: a column of the window and a channel. Stride, padding and size only say where the windows lie.
-# The gradient with respect to x is the same sum over dy with the kernel turned round; where the stride is s, the pixels of dx
-# whose coordinates leave the same remainders by s see the same part of the kernel, and each of these s² phases is a sum of its own.
+# with rows r and places q in the run: a column of the window and a channel. Stride, padding and size only
+# say where the windows lie. The gradient with respect to x is the same sum over dy with the kernel turned
+# round; where the stride is s, the pixels of dx whose coordinates leave the same remainders by s see the
+# same part of the kernel, and each of these s² phases is a sum of its own.
 
 using LinearAlgebra: BLAS
 using SIMD: Vec, vload, vstore
@@ -16,7 +17,10 @@ using SIMD: Vec, vload, vstore
 const TILE = 6
 "How many tiles are computed with one block of weights before the next block."
 const TILES_AT_ONCE = 16
-"Over so many pixels the gradient of the weights is added up in registers, before it is added to what is in memory."
+"""
+Over so many pixels the gradient of the weights is added up in registers, before it is added to what is in
+memory.
+"""
 const PIXELS_AT_ONCE = 192
 "At most so many pixels and, but for a single pixel, numbers of their windows are given to BLAS at once."
 const GATHERED_PIXELS, GATHERED_NUMBERS = 1024, 2^16
@@ -24,8 +28,9 @@ const GATHERED_PIXELS, GATHERED_NUMBERS = 1024, 2^16
 """
     Windows(from, to, count, rows, run, step)
 
-Where the windows of `count` pixels lie: of pixel p of the result `from[p] + (r - 1) * step + (1:run)` in the images that are read, in
-row r = 1..`rows`; what comes of it goes to the channels after `to[p]`. The last pixel is repeated until the tile is full.
+Where the windows of `count` pixels lie: of pixel p of the result `from[p] + (r - 1) * step + (1:run)` in
+the images that are read, in row r = 1..`rows`; what comes of it goes to the channels after `to[p]`. The
+last pixel is repeated until the tile is full.
 """
 struct Windows
     from::Vector{Int}
@@ -37,10 +42,11 @@ struct Windows
 end
 
 """
-    Windows(x, y, pixels, first, stride, shift, taps)
+    Windows(x, y, size, first, stride, shift, taps)
 
-The windows of the pixels of the images `y` that are `pixels[1]` x `pixels[2]`, in steps of `stride[2]` from `first` on; that of the
-pixel number (i, j) has its first corner at stride[1] (i - 1, j - 1) + shift in the images `x`, and is `taps` pixels wide and high.
+The windows of `size[1]` x `size[2]` pixels of each of the images `y`, from `first` on in steps of
+`stride[2]`. That of pixel number (i, j) of them, counted from 0, is `taps[1]` x `taps[2]` pixels of the images
+`x` and begins at stride[1] (i, j) + shift.
 """
 function Windows(x::ImageLayout, y::ImageLayout, size, first, stride, shift, taps)
     from, to = Int[], Int[]
@@ -58,8 +64,9 @@ end
 
 # ---- by register tiles
 
-# The sums of a tile are a tuple for each pixel or place, of one or two SIMD vectors of channels. The number that the vectors are multiplied
-# with is loaded just before, so that no more than one such number takes a register.
+# The sums of a tile are a tuple for each pixel or place, of one or two SIMD vectors of channels. The
+# number that the vectors are multiplied with is loaded just before, so that no more than one such number
+# takes a register.
 
 "SIMD vectors from `p` on."
 @inline load_vectors(::Type{V}, p, ::Val{N}) where {V,N} =
@@ -72,8 +79,8 @@ end
 end
 
 """
-One tile: the sums over the windows of the pixels `tile * TILE + (1:TILE)`, for the `N` vectors of channels after `channel`, whose
-weights are block `block` of w (2 vectors, run, rows, blocks).
+One tile: the sums over the windows of the pixels `tile * TILE + (1:TILE)`, for the `N` vectors of
+channels after `channel`, whose weights are block `block` of w (2 vectors, run, rows, blocks).
 """
 function window_tile!(::Type{V}, y, x, w, at::Windows, tile, block, channel, add, ::Val{N}) where {V,N}
     size, width = sizeof(eltype(V)), 2VECTOR_BYTES
@@ -128,8 +135,8 @@ function window_tiles!(parts, y::Vector{T}, x, w, at::Windows, channels, add) wh
 end
 
 """
-One tile of the gradient of the weights: dw[o, q, r] += Σ_p dy[o, p] x[q, r, p] over the pixels `range`, for the `N` vectors of
-channels of `block`, row `row` and the places `group * TILE + (1:TILE)`.
+One tile of the gradient of the weights: dw[o, q, r] += Σ_p dy[o, p] x[q, r, p] over the pixels `range`,
+for the `N` vectors of channels of `block`, row `row` and the places `group * TILE + (1:TILE)`.
 """
 function weight_tile!(::Type{V}, dw, dy, x, at::Windows, range, block, row, group, ::Val{N}) where {V,N}
     size, width = sizeof(eltype(V)), 2VECTOR_BYTES
@@ -153,7 +160,10 @@ function weight_tile!(::Type{V}, dw, dy, x, at::Windows, range, block, row, grou
     return nothing
 end
 
-"The tiles of the gradient of the weights in a range of all, which are counted by block, row and group of places."
+"""
+The tiles of the gradient of the weights in a range of all, which are counted by block, row and group of
+places.
+"""
 function weight_tiles!(tiles, dw, dy::Vector{T}, x, at::Windows, channels) where {T}
     number, half = vector_blocks(T, channels)
     groups = cld(at.run, TILE)
@@ -174,8 +184,9 @@ end
 # ---- by BLAS
 
 """
-The same sums as `window_tiles!` over the pixels in the range `parts` of sets of GATHERED_NUMBERS, by matrix products: windows are
-gathered in the columns of a matrix. The weights are one block (channels, run, rows).
+The same sums as `window_tiles!` over the pixels in the range `parts` of sets of GATHERED_NUMBERS, by
+matrix products: windows are gathered in the columns of a matrix. The weights are one block (channels,
+run, rows).
 """
 function window_products!(y::Vector{T}, x, w, at::Windows, channels, add, room) where {T}
     size = at.run * at.rows
@@ -243,7 +254,10 @@ block_length(room::ProductRoom{T}, channels) where {T} = room.by_tiles ? 2lanes(
 "Places in a run that have room in the gradient of the weights."
 room_of_run(room::ProductRoom, run) = room.by_tiles ? cld(run, TILE) * TILE : run
 
-"y = the sums over the windows in x, times the weights in the room, for all `channels`; added to y where `add`."
+"""
+y = the sums over the windows in x, times the weights in the room, for all `channels`; added to y where
+`add`.
+"""
 function sum_windows!(y, x, at::Windows, channels, add, room::ProductRoom)
     if room.by_tiles
         parts = cld(length(at.from), TILE * TILES_AT_ONCE)
@@ -289,11 +303,12 @@ end
 """
     ConvolutionPlan(size, stride, x, y, dx=x)
 
-Where the windows of a convolution lie that leads from images `x` to images `y` by a weight of that size (width, height, in, out); the gradient of x
-lies as `dx` says.
+Where the windows of a convolution lie that leads from images `x` to images `y` by a weight of that size
+(width, height, in, out); the gradient of x lies as `dx` says.
 
-With input pixel i = s i' + a of the phase a = 0..s-1, stride s, padding p, kernel place k from 0 and output pixel o it is i + p = s o + k: the
-places k = k₀, k₀ + s, ... with k₀ = (a + p) mod s meet the pixels o = i' + (a + p - k) / s, which lie side by side.
+With input pixel i = s i' + a of the phase a = 0..s-1, stride s, padding p, kernel place k from 0 and
+output pixel o it is i + p = s o + k: the places k = k₀, k₀ + s, ... with k₀ = (a + p) mod s meet the
+pixels o = i' + (a + p - k) / s, which lie side by side.
 """
 struct ConvolutionPlan
     size::NTuple{4,Int}
@@ -301,7 +316,7 @@ struct ConvolutionPlan
     y::ImageLayout
     dx::ImageLayout
     forward::Windows
-    phases::Vector{Tuple{Windows,NTuple{2,StepRange{Int,Int}}}}  # and their places in the kernel, from the last on
+    phases::Vector{Tuple{Windows,NTuple{2,StepRange{Int,Int}}}}  # and their places in the kernel, last first
 end
 
 function ConvolutionPlan(size, stride, x::ImageLayout, y::ImageLayout, dx=x)
@@ -326,9 +341,10 @@ function weights_needed(T, plan::ConvolutionPlan)
 end
 
 """
-Weights (width, height, in, out) to the room, as the sums read them: (channels of the result in a block, run, rows, blocks), of the kernel's places
-`i` in a run and `j` in rows. `inputs` channels of a pixel lie in memory; where there are more than the weight has, they are zeros. `turned` is for the
-gradient of the input, whose result are the weight's inputs.
+Weights (width, height, in, out) to the room, as the sums read them: (channels of the result in a block,
+run, rows, blocks), of the kernel's places `i` in a run and `j` in rows. `inputs` channels of a pixel lie
+in memory; where there are more than the weight has, they are zeros. `turned` is for the gradient of the
+input, whose result are the weight's inputs.
 """
 function load_weights!(room::ProductRoom{T}, weight, i, j, inputs, outputs, turned) where {T}
     length_of_block = block_length(room, outputs)

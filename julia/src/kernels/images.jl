@@ -1,4 +1,5 @@
-# Where the numbers of a batch of images lie in the fast path: channels first, pixel by pixel, with a border of zeros.
+# Where the numbers of a batch of images lie in the fast path: channels first, pixel by pixel, with a
+# border of zeros.
 
 "The bytes of a SIMD vector; 32 are a register of AVX2, and two of NEON."
 const VECTOR_BYTES = 32
@@ -12,8 +13,9 @@ padded_channels(T, channels) = cld(channels, lanes(T)) * lanes(T)
 """
     ImageLayout(channels, width, height, count, border)
 
-`count` images in one vector: the `channels` of a pixel, then the pixels of a row, the rows of an image, the images. Each image has
-`border` pixels of zeros around it, which windows that reach beyond the image read.
+`count` images in one vector: the `channels` of a pixel, then the pixels of a row, the rows of an image,
+the images. Each image has `border` pixels of zeros around it, which windows that reach beyond the image
+read.
 """
 struct ImageLayout
     channels::Int
@@ -26,7 +28,10 @@ end
 "From a pixel to the one below it."
 row_step(l::ImageLayout) = l.channels * (l.width + 2l.border)
 
-"How many numbers lie before pixel (i, j) of image n; they count from 1, and those of the border are below 1 or beyond the size."
+"""
+How many numbers lie before pixel (i, j) of image n; they count from 1, and those of the border are below
+1 or beyond the size.
+"""
 pixel_offset(l::ImageLayout, i, j, n) =
     l.channels * (i - 1 + l.border) +
     row_step(l) * (j - 1 + l.border + (l.height + 2l.border) * (n - 1))

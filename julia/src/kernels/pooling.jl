@@ -1,4 +1,5 @@
-# Max pooling, the mean over the pixels, and the shortcut without parameters on the fast path, with their gradients.
+# Max pooling, the mean over the pixels, and the shortcut without parameters on the fast path, with their
+# gradients.
 
 const POOL, POOL_STRIDE, POOL_PAD = 3, 2, 1
 
@@ -72,7 +73,10 @@ function pixel_means_gradient!(dx::Vector{T}, dmeans, l::ImageLayout) where {T}
     end
 end
 
-"y = every `stride`-th pixel of x, then channels of zeros: operations/widen.jl. `channels` of x are no padding."
+"""
+y = every `stride`-th pixel of x, then channels of zeros: operations/widen.jl. `channels` of x are no
+padding.
+"""
 function widen!(y, x, to::ImageLayout, from::ImageLayout, stride, channels)
     for n in 1:to.count, j in 1:to.height, i in 1:to.width
         start, place =

@@ -1,8 +1,10 @@
-# The fast path of residual networks: models/resnet.jl with channels first in memory, in arrays that are made once, and its gradient by hand.
+# The fast path of residual networks: models/resnet.jl with channels first in memory, in arrays that are
+# made once, and its gradient by hand.
 #
-# Through a block y = rectify(bn(conv(... x)) + shortcut(x)) the gradient goes back as follows: that of y, zero where y is not above 0, goes
-# through the last batch norm and convolution, then from rectifier to rectifier; to what comes out of the first convolution is added
-# what comes through the shortcut. Rectifiers keep nothing but their results, batch norms their inputs.
+# Through a block y = rectify(bn(conv(... x)) + shortcut(x)) the gradient goes back as follows: that of y,
+# zero where y is not above 0, goes through the last batch norm and convolution, then from rectifier to
+# rectifier; to what comes out of the first convolution is added what comes through the shortcut.
+# Rectifiers keep nothing but their results, batch norms their inputs.
 
 "Room for a convolution and the batch norm after it."
 struct UnitRoom{T}
@@ -16,8 +18,8 @@ end
 """
     BlockRoom
 
-Room for a block: its units, the one of its shortcut where that has a convolution, what comes out of the rectifiers and its
-gradients, of which that of the last belongs to the block after as well.
+Room for a block: its units, the one of its shortcut where that has a convolution, what comes out of the
+rectifiers and its gradients, of which that of the last belongs to the block after as well.
 """
 struct BlockRoom{T}
     units::Vector{UnitRoom{T}}
@@ -30,8 +32,8 @@ end
 """
     ResNetKernels(m, x; convolution=:simd)
 
-Room for the fast path of residual networks like `m` for images (W, H, C, N) like `x`. Convolutions are computed by register tiles (:simd)
-or as matrix products by BLAS (:blas).
+Room for the fast path of residual networks like `m` for images (W, H, C, N) like `x`. Convolutions are
+computed by register tiles (:simd) or as matrix products by BLAS (:blas).
 """
 struct ResNetKernels{T,G<:NamedTuple} <: Workspace
     products::ProductRoom{T}
@@ -271,7 +273,10 @@ function classifier_gradient!(work::ResNetKernels, m::ResNet)
     pixel_means_gradient!(room.gradients[end], work.features_gradient, room.units[end].plan.y)
 end
 
-"dx, the gradient of the block's input x, from that of its output, which is in the room and may be the same array as dx."
+"""
+dx, the gradient of the block's input x, from that of its output, which is in the room and may be the same
+array as dx.
+"""
 function block_gradient!(dx, room::BlockRoom, block::ResidualBlock, x, products)
     dy, changes, unit = room.gradients[end], reshapes(block.plan), room.downsample
     for number in length(room.units):-1:1
@@ -292,8 +297,8 @@ function block_gradient!(dx, room::BlockRoom, block::ResidualBlock, x, products)
 end
 
 """
-dx, or what is added to it, from the gradient dy of what a unit makes of x: of its rectified result y, or of that of the batch norm where y is
-nothing. The gradients of weights and biases go to the room.
+dx, or what is added to it, from the gradient dy of what a unit makes of x: of its rectified result y, or
+of that of the batch norm where y is nothing. The gradients of weights and biases go to the room.
 """
 function unit_gradient!(dx, dy, y, room::UnitRoom, conv, norm, x, products, add)
     batch_norm_gradient!(room.dz, dy, y, room.z, norm.training, room.norm)
@@ -302,8 +307,8 @@ function unit_gradient!(dx, dy, y, room::UnitRoom, conv, norm, x, products, add)
 end
 
 """
-The mean of -log softmax(logits)[label] over the columns of logits (classes, N); d becomes its gradient, (softmax(logits) - one of
-the label) / N.
+The mean of -log softmax(logits)[label] over the columns of logits (classes, N); d becomes its gradient,
+(softmax(logits) - one of the label) / N.
 """
 function cross_entropy_gradient!(d::Matrix{T}, logits, labels) where {T}
     total, count = 0.0, length(labels)
