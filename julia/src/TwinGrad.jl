@@ -61,6 +61,11 @@ include("kernels/control_net.jl")
 include("control/costate.jl")
 include("control/simplex.jl")
 include("control/descent.jl")
+include("kernels/images.jl")
+include("kernels/convolution.jl")
+include("kernels/batch_norm.jl")
+include("kernels/pooling.jl")
+include("kernels/resnet.jl")
 include("engine.jl")
 
 include("format/hdf5.jl")
@@ -90,7 +95,8 @@ include("cli.jl")
 include("precompile.jl")
 
 export ControlNet,
-    ControlNetConfig, Fast, GPT, GPTConfig, InputError, Reference, automatic_gradient, evaluate, loss, read_case,
+    ControlNetConfig, Fast, GPT, GPTConfig, InputError, Reference, automatic_gradient, evaluate, loss,
+    read_case,
     states
 
 end

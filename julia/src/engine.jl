@@ -124,7 +124,8 @@ end
 
 "What one path makes of models as `fresh()` gives them, at input x with target c."
 function on_path(path, model, config, fresh, x, c, on_device, steps)
-    T, output = eltype(first(last.(named_arrays(model, config, fresh())))), only(MODELS[model].outputs(config))[1]
+    T, output =
+        eltype(first(last.(named_arrays(model, config, fresh())))), only(MODELS[model].outputs(config))[1]
     m, x_there, c_there = on_device((fresh(), x, c))
     result = Dict{String,Array}()
     here = gradient(path, m, x_there, c_there)

@@ -38,7 +38,14 @@ end
 "Train a control network with `settings` up to `iterations` steps; the file is `out`. Option: path."
 function answer_train_control(arguments, progress)
     settings, path = control_settings(arguments["settings"]), get(arguments, "path", "fast")
-    done = train_control(settings, arguments["iterations"], arguments["out"]; versions=versions(), progress, path)
+    done = train_control(
+        settings,
+        arguments["iterations"],
+        arguments["out"];
+        versions=versions(),
+        progress,
+        path,
+    )
     return Dict("iteration" => done.iteration, "status" => done.status)
 end
 

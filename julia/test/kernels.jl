@@ -16,7 +16,8 @@ distance(a, b) = norm(a - b) / (norm(b) == 0 ? 1 : norm(b))
 "Random arrays for a model of these settings."
 function random_model(name, config, T)
     params = Dict(
-        param => randn(draw, reverse(spec.dims)...) ./ 3 for (param, spec) in TwinGrad.MODELS[name].params(config)
+        param => randn(draw, reverse(spec.dims)...) ./ 3 for
+        (param, spec) in TwinGrad.MODELS[name].params(config)
     )
     return build(name, config, params, T)
 end
@@ -26,7 +27,10 @@ function worst(name, m, x, c)
     reference, path = automatic_gradient(m, x, c), Fast()
     expected = last.(named_arrays(name, m.config, reference.grads))
     return maximum(1:2) do _
-        errors = [distance(output!(path, m, x), reference.output), abs(objective(path, m, x, c) / reference.loss - 1)]
+        errors = [
+            distance(output!(path, m, x), reference.output),
+            abs(objective(path, m, x, c) / reference.loss - 1),
+        ]
         here = gradient(path, m, x, c)
         push!(errors, abs(here.loss / reference.loss - 1), distance(here.output, reference.output))
         reference.grads_input === nothing || push!(errors, distance(here.grads_input, reference.grads_input))
@@ -49,13 +53,13 @@ end
 sizes(vocab, context, layers, heads, width) = (; vocab, context, layers, heads, width)
 
 @testset "gpt $kind $splitting, $tokens tokens in $texts texts" for (kind, tokens, texts) in (
-            (sizes(1, 1, 1, 1, 1), 1, 1),
-            (sizes(7, 5, 2, 3, 12), 5, 3),
-            (sizes(7, 5, 2, 3, 12), 4, 1),
-            (sizes(33, 17, 1, 5, 35), 17, 2),
-            (sizes(65, 20, 3, 1, 9), 20, 5),
-        ),
-        splitting in ("lie", "strang")
+        (sizes(1, 1, 1, 1, 1), 1, 1),
+        (sizes(7, 5, 2, 3, 12), 5, 3),
+        (sizes(7, 5, 2, 3, 12), 4, 1),
+        (sizes(33, 17, 1, 5, 35), 17, 2),
+        (sizes(65, 20, 3, 1, 9), 20, 5),
+    ),
+    splitting in ("lie", "strang")
 
     config = GPTConfig(; kind..., splitting, dt=splitting == "lie" ? 1.0 : 0.3, tied=texts != 2)
     ids, targets = rand(draw, 1:(kind.vocab), tokens, texts), rand(draw, 1:(kind.vocab), tokens, texts)
@@ -76,7 +80,8 @@ end
     @test isnan(gradient(path, m, ids, ids).loss)
 end
 
-@testset "mlp $activation $loss $hidden" for activation in ("sigmoid", "relu"), loss in ("mse", "cross-entropy"),
+@testset "mlp $activation $loss $hidden" for activation in ("sigmoid", "relu"),
+    loss in ("mse", "cross-entropy"),
     hidden in ([5, 4, 3], [7, 1], [3, 2], [9, 20, 6, 4])
 
     m = random_model("mlp", MLPConfig(hidden, activation, loss), Float64)

@@ -112,7 +112,11 @@ const OWN_LAYERS = Dict(
     "cross-entropy" => Implementation((_, _) -> cross_entropy, LOSS_CALLS),
     "adamw" => Implementation(
         (sizes, params) ->
-            Optimizer([name => params[name] for (name, _) in update_arrays(sizes)], COMPARED["adamw"], Fast()),
+            Optimizer(
+                [name => params[name] for (name, _) in update_arrays(sizes)],
+                COMPARED["adamw"],
+                Fast(),
+            ),
         Dict{String,Function}("step" => optimizer_update),
     ),
 )

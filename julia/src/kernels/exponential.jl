@@ -2,7 +2,8 @@
 
 "How a number type is laid out: its bits, 1.5 · 2^(mantissa bits), mantissa bits, exponent of 1, ln 2 in two parts, range."
 layout(::Type{Float32}) = (
-    bits=UInt32, magic=1.2582912f7, mantissa=23, one=0x3f800000, ln2=(0.6933594f0, -2.1219444f-4), low=-87.0f0,
+    bits=UInt32, magic=1.2582912f7, mantissa=23, one=0x3f800000, ln2=(0.6933594f0, -2.1219444f-4),
+    low=-87.0f0,
     high=88.0f0,
 )
 layout(::Type{Float64}) = (
@@ -11,7 +12,8 @@ layout(::Type{Float64}) = (
 )
 
 "1/n! for n = 0, 1, ...: as many as the number type can tell on [-ln 2 / 2, ln 2 / 2]."
-taylor(::Type{Float32}) = (1.0f0, 1.0f0, 0.5f0, 0.16666667f0, 0.041666668f0, 0.008333334f0, 0.0013888889f0, 0.0001984127f0)
+taylor(::Type{Float32}) =
+    (1.0f0, 1.0f0, 0.5f0, 0.16666667f0, 0.041666668f0, 0.008333334f0, 0.0013888889f0, 0.0001984127f0)
 taylor(::Type{Float64}) = TAYLOR
 const TAYLOR = ntuple(n -> 1 / factorial(n - 1), 14)
 

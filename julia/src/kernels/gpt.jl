@@ -99,7 +99,8 @@ function each_sublayer(f::F, work::GPTKernels, m::GPT; backwards=false) where {F
     (; splitting, dt, layers) = m.config
     strang = splitting == "strang"
     plan = strang ? ((false, dt / 2), (true, dt), (false, dt / 2)) : ((true, dt), (false, dt))
-    for b in (backwards ? (layers:-1:1) : (1:layers)), i in (backwards ? (length(plan):-1:1) : (1:length(plan)))
+    for b in (backwards ? (layers:-1:1) : (1:layers)),
+        i in (backwards ? (length(plan):-1:1) : (1:length(plan)))
         is_attention, Δt = plan[i]
         number = (b - 1) * length(plan) + i
         if is_attention
@@ -213,7 +214,7 @@ end
 
 "The gradient by LN x in scratch.dy, from that by x + Δt attention(LN x), dx; those by the weights are added to `grads`."
 function branch_gradient!(
-    scratch, grads, sublayer::Sublayer{T,AttentionRoom{T}}, attn, Δt, dx
+    scratch, grads, sublayer::Sublayer{T,AttentionRoom{T}}, attn, Δt, dx,
 ) where {T}
     (; qkv, p, o) = sublayer.inner
     linear_gradient!(scratch.narrow, grads.c_proj, attn.c_proj, o, dx, Δt, scratch.ones)

@@ -15,7 +15,13 @@ end
 
 function MLPKernels(m::MultilayerPerceptron, x::Matrix{T}) where {T}
     rooms() = [Matrix{T}(undef, size(layer.weight, 1), size(x, 2)) for layer in m.layers]
-    return MLPKernels(rooms(), rooms(), similar(x), ones(T, size(x, 2)), (layers=map(like_trained, m.layers),))
+    return MLPKernels(
+        rooms(),
+        rooms(),
+        similar(x),
+        ones(T, size(x, 2)),
+        (layers=map(like_trained, m.layers),),
+    )
 end
 workspace(m::MultilayerPerceptron, x::Matrix) = MLPKernels(m, x)
 

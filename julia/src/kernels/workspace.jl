@@ -111,7 +111,8 @@ const PATHS = Dict{String,Any}("reference" => Reference, "fast" => Fast)
 The path called `name`, "reference" or "fast"; an InputError lists them. On a GPU there is the reference alone.
 """
 function make_path(name, device="cpu")
-    haskey(PATHS, name) || throw(InputError("path"; expected=one_of(sort!(collect(keys(PATHS)))), found=repr(name)))
+    haskey(PATHS, name) ||
+        throw(InputError("path"; expected=one_of(sort!(collect(keys(PATHS)))), found=repr(name)))
     return device == "cpu" ? PATHS[name]() : Reference()
 end
 

@@ -69,7 +69,7 @@ function Run(task::TrainingTask, out, versions, device, path)
     gradients = gradients_of(task.model, task.config, path)
     resumed = saved !== nothing
     return Run(
-        task, folder, versions, there, path, gradients, model, optimizer, history, resumed, iteration
+        task, folder, versions, there, path, gradients, model, optimizer, history, resumed, iteration,
     )
 end
 
