@@ -101,6 +101,7 @@ function each_sublayer(f::F, work::GPTKernels, m::GPT; backwards=false) where {F
     plan = strang ? ((false, dt / 2), (true, dt), (false, dt / 2)) : ((true, dt), (false, dt))
     for b in (backwards ? (layers:-1:1) : (1:layers)),
         i in (backwards ? (length(plan):-1:1) : (1:length(plan)))
+
         is_attention, Δt = plan[i]
         number = (b - 1) * length(plan) + i
         if is_attention

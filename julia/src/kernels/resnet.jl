@@ -178,6 +178,8 @@ function block_gradients(room::BlockRoom)
     )
 end
 
+workspace(m::ResNet, x::Array{<:Any,4}) = ResNetKernels(m, x)
+
 # ---- forward
 
 function output!(work::ResNetKernels, m::ResNet, images)
@@ -235,7 +237,7 @@ end
 
 function gradient(work::ResNetKernels, m::ResNet, images, labels)
     output!(work, m, images)
-    loss = cross_entropy_gradient!(work.logits_gradient, work.logits, labels)
+    loss = cross_entropy!(work.logits_gradient, work.logits, labels)
     classifier_gradient!(work, m)
     blocks = all_blocks(m)
     for place in length(blocks):-1:1
@@ -256,7 +258,7 @@ function gradient(work::ResNetKernels, m::ResNet, images, labels)
 end
 
 objective(work::ResNetKernels, m::ResNet, images, labels) =
-    cross_entropy_gradient!(work.logits_gradient, output!(work, m, images), labels)
+    cross_entropy!(nothing, output!(work, m, images), labels)
 
 "The gradient of the classifier and of what it reads."
 function classifier_gradient!(work::ResNetKernels, m::ResNet)
@@ -304,28 +306,4 @@ function unit_gradient!(dx, dy, y, room::UnitRoom, conv, norm, x, products, add)
     batch_norm_gradient!(room.dz, dy, y, room.z, norm.training, room.norm)
     convolution_weight_gradient!(room.weight_grad, room.dz, x, room.plan, products)
     convolution_input_gradient!(dx, room.dz, conv.weight, room.plan, products, add)
-end
-
-"""
-The mean of -log softmax(logits)[label] over the columns of logits (classes, N); d becomes its gradient,
-(softmax(logits) - one of the label) / N.
-"""
-function cross_entropy_gradient!(d::Matrix{T}, logits, labels) where {T}
-    total, count = 0.0, length(labels)
-    for n in 1:count
-        largest, sum = typemin(T), zero(T)
-        for c in axes(logits, 1)
-            largest = max(largest, logits[c, n])
-        end
-        for c in axes(logits, 1)
-            d[c, n] = exp(logits[c, n] - largest)
-            sum += d[c, n]
-        end
-        for c in axes(logits, 1)
-            d[c, n] /= sum * count
-        end
-        d[labels[n], n] -= inv(T(count))
-        total += log(sum) + largest - logits[labels[n], n]
-    end
-    return T(total / count)
 end
