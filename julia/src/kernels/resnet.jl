@@ -189,7 +189,7 @@ function output!(work::ResNetKernels, m::ResNet, images)
     batch_norm!(work.stem_output, stem.z, m.bn1, nothing, true, stem.norm)
     if work.input !== work.stem_output
         layout = work.blocks[1].units[1].plan.x
-        in_parts(pool_images!, layout.count, work.input, work.stem_output, layout, stem.plan.y)
+        over_threads(pool_images!, layout.count, work.input, work.stem_output, layout, stem.plan.y)
     end
     x = work.input
     for (place, block) in enumerate(all_blocks(m))
@@ -249,7 +249,7 @@ function gradient(work::ResNetKernels, m::ResNet, images, labels)
     if work.input !== work.stem_output
         layout = work.blocks[1].units[1].plan.x
         arrays = (work.stem_gradient, work.input_gradient, work.input, work.stem_output)
-        in_parts(pool_gradient_images!, layout.count, arrays..., layout, stem.plan.y)
+        over_threads(pool_gradient_images!, layout.count, arrays..., layout, stem.plan.y)
     end
     dy, y = work.stem_gradient, work.stem_output
     unit_gradient!(work.images_gradient, dy, y, stem, m.conv1, m.bn1, work.images, work.products, false)
