@@ -4,7 +4,7 @@ using Test
 using TwinGrad
 using TwinGrad:
     ARRAYS_FORMAT, COMPARED, IMPLEMENTATIONS, JSON, LATEST, LAYERS, MODELS, Optimizer, answer, bench_call
-using TwinGrad: build, checksum, costate_step, generate, peak_bytes, step!, take_samples, visit, write_file
+using TwinGrad: build, checksum, descent_by, generate, peak_bytes, step!, take_samples, visit, write_file
 
 "Arrays that suit a model or a layer: axes as HDF5.jl gives them; letters stand for the numbers in `sizes`."
 function random_arrays(spec, config, sizes=Dict())
@@ -99,7 +99,7 @@ implementations(kind, subject) = [
                 @test checksum(result.grads) ≈ checksum(grads) rtol = 1e-11
             elseif quantity == "step" && model != "control_net"
                 name, next = model == "gpt" ? "adamw" : "sgd", [call() for _ in 1:2]
-                own = implementation == "twingrad"
+                own = implementation in ("twingrad", "reference")
                 @test own ? isapprox(next, expected["steps/$name/losses"][2:3]; rtol=1e-12) :
                       next[1] != result
             end
@@ -112,8 +112,8 @@ end
     groups = arrays_of_model("control_net")
     expected = evaluate("control_net", config, groups; steps=1)
     m = build("control_net", config, groups["params"], Float64)
-    call = costate_step(m, (groups["inputs"]["x"],), (groups["targets"]["c"],))
-    for _ in 1:3
+    arguments = (groups["inputs"]["x"],), (groups["targets"]["c"],)
+    for call in (descent_by("fast")(m, arguments...), descent_by("reference")(m, arguments...)), _ in 1:3
         @test call() ≈ only(expected["steps/descent/losses"]) rtol = 1e-13
         for (name, array) in TwinGrad.to_file_arrays("control_net", config, m)
             @test array ≈ expected["steps/descent/params_after/$name"] rtol = 1e-12
