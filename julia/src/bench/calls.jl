@@ -47,7 +47,7 @@ function by_costate(m, (x,), (c,))
 end
 
 """
-A step of the adaptive descent, always the same one; by a gradient of the costate equation, on a path.
+A step of the adaptive descent on a path, always the same one.
 
 Each call puts the parameters back and starts from the step constant that the call before accepted: all but the first
 make one gradient and one try.
@@ -57,7 +57,7 @@ function descent_by(name)
         trained = trained_params(m.config)
         params = map(name -> getfield(m, name), trained)
         start = map(copy, params)
-        descent = Descent(m, name == "fast" ? Fast() : Costate(m, x), x, c, trained)
+        descent = Descent(m, path_for(name, x), x, c, trained)
         return function ()
             foreach(copyto!, params, start)
             before, _, descent.step_constant = step_or_fail!(descent, 1)

@@ -63,7 +63,8 @@ def _fate(one: Planted) -> str:
 def print_false_alarms(console: Console, found: Alarms) -> None:
     """The worst errors of each model's fresh cases against their bounds, and each failure."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head in ("model", "cases", "checks", "failed", "unstable", "float64 sides", "by hand", "fast", "steps", "float32"):
+    heads = ("cases", "checks", "failed", "unstable", "float64 sides", "by hand", "fast", "steps", "float32")
+    for head in ("model", *heads):
         table.add_column(head, justify="left" if head == "model" else "right", no_wrap=head == "model")
     for model in dict.fromkeys(one.model for one in found.cases):
         several = [one for one in found.cases if one.model == model]

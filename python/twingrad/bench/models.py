@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..control.descent import FIRST_STEP_CONSTANT, Costate, Descent, trained_params
+from ..control.descent import FIRST_STEP_CONSTANT, Descent, trained_params
 from ..engine import MODELS
 from ..errors import InputError, SideError, one_of
 from ..generation import generate
@@ -87,14 +87,13 @@ def step(problem: Problem, model: Any, module: Any, path: Reference) -> Call:
 
 
 def descent_step(problem: Problem, model: Any, path: Reference) -> Call:
-    """A step of the adaptive descent by the costate equation, on a path; always the same one.
+    """A step of the adaptive descent on a path, always the same one.
 
     Each call puts the parameters back and starts from the step constant that the call before accepted: all but the
     first make one gradient and one try, on both sides and however many calls there were.
     """
     start = {name: param.detach().clone() for name, param in model.named_parameters()}
-    by_hand = path if isinstance(path, ControlPath) else Costate()
-    descent = Descent(model, by_hand, problem.inputs, problem.targets, trained_params(model))
+    descent = Descent(model, path, problem.inputs, problem.targets, trained_params(model))
     accepted = FIRST_STEP_CONSTANT
 
     def run() -> float:
