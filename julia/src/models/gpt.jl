@@ -70,13 +70,19 @@ Token and position embeddings, blocks, a last layer norm, and a head tied to the
 
 `params` by name as `specs/gpt.jl` has them, linear weights as (out, in); they become the model's arrays, uncopied.
 """
-struct GPT{E<:Embedding,B<:Block,N<:LayerNorm,H}
+struct GPT{E<:Embedding,B<:Block,N<:LayerNorm,H<:Dense}
     config::GPTConfig
     wte::E
     wpe::E
     h::Vector{B}
     ln_f::N
-    lm_head::H
+    lm_head::Union{Nothing,H}
+
+    "Of one type, with a head or without: what is compiled for the one serves the other."
+    function GPT(config, wte::E, wpe::E, h::Vector{B}, ln_f::N, lm_head) where {E,B,N}
+        H = Dense{typeof(identity),typeof(wte.weight),Bool}
+        return new{E,B,N,H}(config, wte, wpe, h, ln_f, lm_head)
+    end
 end
 Flux.@layer GPT trainable = (wte, wpe, h, ln_f, lm_head)
 

@@ -43,16 +43,16 @@ Flux.@layer Convolution trainable = (weight,)
     NNlib.conv(x, conv.weight; conv.stride, pad=size(conv.weight, 1) ÷ 2, flipped=true)
 
 "Two convolutions of size 3, or three of sizes 1, 3, 1, and a shortcut around them."
-struct ResidualBlock{C<:Convolution,B<:BatchNorm,C3,B3,D}
+struct ResidualBlock{C<:Convolution,B<:BatchNorm}
     plan::BlockPlan
     residual::Bool
     conv1::C
     bn1::B
     conv2::C
     bn2::B
-    conv3::C3
-    bn3::B3
-    downsample::D
+    conv3::Union{Nothing,C}
+    bn3::Union{Nothing,B}
+    downsample::Union{Nothing,Tuple{C,B}}
 end
 Flux.@layer ResidualBlock trainable = (conv1, bn1, conv2, bn2, conv3, bn3, downsample)
 
@@ -77,15 +77,20 @@ A first convolution, stages of blocks, the mean over the pixels, a linear classi
 
 `params` by name as `specs/resnet.jl` has them, running statistics included; they become the model's arrays, uncopied.
 """
-struct ResNet{C<:Convolution,B<:BatchNorm,L1,L2,L3,L4,F<:Dense}
+struct ResNet{C<:Convolution,B<:BatchNorm,F<:Dense}
     config::ResNetConfig
     conv1::C
     bn1::B
-    layer1::L1  # vectors of blocks
-    layer2::L2
-    layer3::L3
-    layer4::L4
+    layer1::Vector{ResidualBlock{C,B}}
+    layer2::Vector{ResidualBlock{C,B}}
+    layer3::Vector{ResidualBlock{C,B}}
+    layer4::Vector{ResidualBlock{C,B}}
     fc::F
+
+    "Stages of one type, also those without blocks."
+    function ResNet(config, conv1::C, bn1::B, layer1, layer2, layer3, layer4, fc::F) where {C,B,F}
+        return new{C,B,F}(config, conv1, bn1, layer1, layer2, layer3, layer4, fc)
+    end
 end
 Flux.@layer ResNet trainable = (conv1, bn1, layer1, layer2, layer3, layer4, fc)
 
@@ -107,10 +112,11 @@ function ResNet(config::ResNetConfig, params::AbstractDict)
         return ResidualBlock(plan, config.residual, layers..., downsample)
     end
     plans = block_plans(config)
-    layer(stage) = [block(plan) for plan in plans if startswith(plan.name, "layer$stage.")]
-    first = conv("conv1", is_cifar(config) ? 1 : 2)
+    first, first_norm = conv("conv1", is_cifar(config) ? 1 : 2), norm("bn1")
+    blocks = ResidualBlock{typeof(first),typeof(first_norm)}
+    layer(stage) = blocks[block(plan) for plan in plans if startswith(plan.name, "layer$stage.")]
     fc = Dense(params["fc.weight"], params["fc.bias"])
-    return ResNet(config, first, norm("bn1"), map(layer, (1, 2, 3, 4))..., fc)
+    return ResNet(config, first, first_norm, map(layer, (1, 2, 3, 4))..., fc)
 end
 
 "Logits (classes, N) of images (W, H, in_channels, N)."

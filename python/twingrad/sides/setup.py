@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 from rich.console import Console
 
@@ -51,14 +53,14 @@ def _outcome() -> str:
 
 def _instantiate_root(console: Console, executable: str) -> None:
     root = paths.root()
-    ready = is_instantiated(root)
+    ready, behind = is_instantiated(root), is_behind(root)
     console.print(
         f"Julia at {executable}: {'checking' if ready else 'installing'} the packages of {root}", soft_wrap=True
     )
     # By itself Julia writes compiled code with half of the processors.
     environment = os.environ | {"JULIA_IMAGE_THREADS": os.environ.get("JULIA_IMAGE_THREADS", str(os.cpu_count()))}
     problem: Exception | None = None
-    for script in (CHECK, RESOLVE) if ready else (INSTANTIATE,):
+    for script in (INSTANTIATE,) if not ready else (RESOLVE,) if behind else (CHECK, RESOLVE):
         command = [executable, "--startup-file=no", f"--project={root}", "-e", script]
         try:
             subprocess.run(command, cwd=root, check=True, stdout=sys.stderr, env=environment)
@@ -68,13 +70,24 @@ def _instantiate_root(console: Console, executable: str) -> None:
     console.print(f"The packages of {root} could not be installed: {problem}", soft_wrap=True)
 
 
+def is_behind(project: Path) -> bool:
+    """Whether a project folder has a Manifest from before TwinGrad needed a package that it needs now."""
+    needed = tomllib.loads((paths.root() / "julia" / "Project.toml").read_text("utf-8"))["deps"].keys()
+    for file in project.glob("Manifest*.toml"):
+        entries = tomllib.loads(file.read_text("utf-8")).get("deps", {}).get("TwinGrad", [])
+        if any(needed - set(entry.get("deps", ())) for entry in entries):
+            return True
+    return False
+
+
 def _resolve_juliapkg(console: Console) -> None:
     import juliapkg
 
     try:
-        if not juliapkg.resolve(dry_run=True):
+        behind = is_behind(Path(juliapkg.project()))
+        if behind or not juliapkg.resolve(dry_run=True):
             console.print("juliapkg: installing Julia's packages for Python, and Julia where it is missing")
-            juliapkg.resolve()
+            juliapkg.resolve(force=behind)
     except Exception as error:  # juliapkg raises whatever its downloads and subprocesses raise
         console.print(f"juliapkg could not bring Julia: {error}", soft_wrap=True)
 
