@@ -5,8 +5,7 @@ import torch
 
 from conftest import COMBINATIONS, random_problem
 from twingrad.control.costate import costate_gradient
-from twingrad.engine import autograd_gradient
-from twingrad.evaluation import Evaluation
+from twingrad.evaluation import Evaluation, autograd_gradient
 from twingrad.kernels.control_net import ControlKernels, gradient, objective, output
 from twingrad.models.control_net import ControlNet
 
