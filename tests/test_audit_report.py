@@ -102,7 +102,7 @@ def test_false_alarms(tmp_path: Path) -> None:
     folder = saved(tmp_path, drawn=alarms("float64, loss: off by one"))
     rows = tables(folder)["audit-false-alarms"].splitlines()
     assert rows[0].startswith(
-        "model,cases,checks,failed,unstable,float64_sides,float64_manual,float64_steps,float32_oracle"
+        "model,cases,checks,failed,unstable,float64_sides,float64_manual,float64_fast,float64_steps,float32_oracle"
     )
     assert rows[1].split(",")[:6] == ["control_net", "1", "12", "0", "1", "2e-15"]
     assert rows[2].split(",")[3] == "1"
