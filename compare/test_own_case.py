@@ -57,6 +57,6 @@ def test_the_gradient_is_known_by_numpy_alone(own_case: Path, running: harness.S
 def test_comparing_it_needs_no_recording(own_case: Path, both_live: harness.Sides) -> None:
     checks, failures = both_live.compare(own_case)
     assert not failures
-    assert {check.check for check in checks} == {"sides", "manual", "steps"}
+    assert {check.check for check in checks} == {"sides", "manual", "fast", "steps"}
     assert all(check.passed for check in checks)
     assert os.listdir(own_case.parent) == ["my.h5"]  # noqa: PTH208

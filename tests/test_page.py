@@ -87,7 +87,7 @@ def test_agreement(tmp_path: Path) -> None:
     assert "✓ AGREE PyTorch and Flux.jl agree: all 6 checks on 2 cases passed. Every side ran live." in said
     assert "Tongue 1.2 Frame 3.4 Blast P" in said
     assert "side against side float64 1 0 1.0e-15 1e-10 control_net-a outputs/prediction" in said
-    assert "a 1.0e-15 2.0e-15 3.0e-15 4.0e-13 –" in said
+    assert "a 1.0e-15 2.0e-15 3.0e-15 – 4.0e-13 –" in said
     assert "mlp 1 case, 2 checks, all passed" in said
     assert "Compared on 2025-06-03 12:34 UTC." in said
     assert "Disagreements" not in said

@@ -36,7 +36,7 @@ def steps(together, text, out, **changes):
     """Gradients after one step, and parameters, moments and losses after `STEPS`; by the engine of the training."""
     settings = gpt_settings({**SETTINGS, **changes})
     task = TextTask(settings, open_corpus(text, "char", out))
-    run = Run(task, out, {"test": 1}, together, "cpu", compiled=False)
+    run = Run(task, out, {"test": 1}, together, "cpu", compiled=False, path="fast")
     arrays = {}
     for step in range(STEPS):
         run.step()

@@ -5,7 +5,7 @@ using Random: Xoshiro
 using Test
 using TwinGrad
 using TwinGrad:
-    AdamWSettings, MLPConfig, Optimizer, SGDSettings, automatic_gradient, build, exponential, gradient,
+    AdamWSettings, MLPConfig, Optimizer, ResNetConfig, SGDSettings, automatic_gradient, build, exponential, gradient,
     gradients_of, in_parts, make_path, moments, named_arrays, objective, output!, step!
 using Zygote: Zygote
 
@@ -21,6 +21,15 @@ function random_model(name, config, T)
     )
     return build(name, config, params, T)
 end
+
+"A control network of three layers in the plane."
+random_control(config) = build(
+    "control_net", config,
+    Dict(
+        "K" => randn(draw, 2, 2, 3), "b" => randn(draw, 2, 3), "W" => randn(draw, 2, 1), "mu" => randn(draw, 1),
+        "dt" => rand(draw, 3),
+    ), Float64,
+)
 
 "The largest distance of anything the fast path gives from the reference, in two calls."
 function worst(name, m, x, c)
@@ -145,6 +154,23 @@ end
     reference = automatic_gradient(net, x, labels)
     @test distance(by_x, reference.grads_input) < 1e-12
     @test distance(by_net.layers[1].weight, reference.grads.layers[1].weight) < 1e-12
+end
+
+@testset "batches of other sizes take turns on one path: $name" for (name, config, small, large) in (
+    ("control_net", ControlNetConfig("odenet", "kutta3", "mean"), (2, 3), (2, 40)),
+    ("gpt", GPTConfig(; sizes(7, 5, 2, 3, 12)...), (3, 1), (5, 4)),
+    ("mlp", MLPConfig([3, 4, 2], "sigmoid", "cross-entropy"), (3, 2), (3, 9)),
+    ("resnet", ResNetConfig(; variant="resnet20", in_channels=1, classes=2, width=2), (4, 4, 1, 2), (5, 6, 1, 3)),
+)
+    m = name == "control_net" ? random_control(config) : random_model(name, config, Float64)
+    path = Fast()
+    for shape in (small, large, small, large)
+        x = name == "gpt" ? rand(draw, 1:7, shape) : randn(draw, shape)
+        c = name == "gpt" ? rand(draw, 1:7, shape) : rand(draw, 1:2, shape[end])
+        found, expected = (gradients_of(name, config, way)(gradient(way, m, x, c)) for way in (path, Fast()))
+        @test found == expected
+        @test size(output!(path, m, x)) == size(output!(Fast(), m, x))
+    end
 end
 
 @testset "paths by name" begin

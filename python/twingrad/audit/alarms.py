@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from .. import engine, harness, paths
 from ..comparator import CHECKS, Check, compare_case, read_bounds, relative_error
 from ..errors import InputError, SideError
 from ..files import make_folder
+from ..fixtures.generate import evaluated
 from ..fixtures.random_recipes import FIRST_SEED, SEEDS_PER_AUDIT, random_case
 from ..format import Case, Result
 from ..format.result import now
@@ -78,9 +78,7 @@ class _Fresh:
     """A random case on its way through all sides."""
 
     def __init__(self, case: Case, workers: Mapping[str, Any], folder: Path, pool: ThreadPoolExecutor) -> None:
-        arrays = engine.evaluate(case.model, case.config, case.groups)
-        wanted = ("loss", "outputs/", "statistics/", "grads/", "grads_inputs/")
-        self.case = replace(case, oracle={path: array for path, array in arrays.items() if path.startswith(wanted)})
+        self.case = evaluated(case)
         self.workers, self.folder, self.pool = workers, folder, pool
         self.file = folder / "case.h5"
         self.bounds = read_bounds(paths.shared_fixtures() / "bounds.toml")
