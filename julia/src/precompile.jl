@@ -76,7 +76,13 @@ function use_classifiers(folder)
         file = joinpath(out, "flux", "last.h5")
         saved = Dict("checkpoint" => file, "data" => images, "folder" => folder)
         ask("classify", merge(saved, Dict("dtype" => "float32", "device" => "cpu")))
-        attacked = Dict("epsilons" => [0.1], "count" => 2, "examples" => [0], "dtype" => "float64", "device" => "cpu")
+        attacked = Dict(
+            "epsilons" => [0.1],
+            "count" => 2,
+            "examples" => [0],
+            "dtype" => "float64",
+            "device" => "cpu",
+        )
         ask("attack", merge(saved, attacked))
     end
 end

@@ -5,7 +5,8 @@ using Random: Xoshiro
 using Test
 using TwinGrad
 using TwinGrad:
-    AdamWSettings, MLPConfig, Optimizer, ResNetConfig, SGDSettings, automatic_gradient, build, exponential, gradient,
+    AdamWSettings, MLPConfig, Optimizer, ResNetConfig, SGDSettings, automatic_gradient, build, exponential,
+    gradient,
     gradients_of, in_parts, make_path, moments, named_arrays, objective, output!, step!
 using Zygote: Zygote
 
@@ -26,7 +27,8 @@ end
 random_control(config) = build(
     "control_net", config,
     Dict(
-        "K" => randn(draw, 2, 2, 3), "b" => randn(draw, 2, 3), "W" => randn(draw, 2, 1), "mu" => randn(draw, 1),
+        "K" => randn(draw, 2, 2, 3), "b" => randn(draw, 2, 3), "W" => randn(draw, 2, 1),
+        "mu" => randn(draw, 1),
         "dt" => rand(draw, 3),
     ), Float64,
 )
@@ -160,7 +162,12 @@ end
     ("control_net", ControlNetConfig("odenet", "kutta3", "mean"), (2, 3), (2, 40)),
     ("gpt", GPTConfig(; sizes(7, 5, 2, 3, 12)...), (3, 1), (5, 4)),
     ("mlp", MLPConfig([3, 4, 2], "sigmoid", "cross-entropy"), (3, 2), (3, 9)),
-    ("resnet", ResNetConfig(; variant="resnet20", in_channels=1, classes=2, width=2), (4, 4, 1, 2), (5, 6, 1, 3)),
+    (
+        "resnet",
+        ResNetConfig(; variant="resnet20", in_channels=1, classes=2, width=2),
+        (4, 4, 1, 2),
+        (5, 6, 1, 3),
+    ),
 )
     m = name == "control_net" ? random_control(config) : random_model(name, config, Float64)
     path = Fast()

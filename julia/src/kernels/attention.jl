@@ -9,7 +9,7 @@ o (C, n) from qkv (3C, n) for texts of T tokens one after the other, n = T B; th
 """
 function attention!(o::Matrix{T}, p::Array{T,3}, qkv::Matrix{T}, heads) where {T}
     scale = inv(sqrt(T(size(o, 1) ÷ heads)))
-    in_parts(size(p, 3), Threads.nthreads()) do parts, _
+    in_parts(size(p, 3), Threads.nthreads(), length(p)) do parts, _
         for i in parts
             q, k, v = (head(qkv, 3 * heads, size(p, 1), i, heads, which) for which in 0:2)
             probabilities = view(p, :, :, i)
@@ -60,7 +60,7 @@ For each head dV = dO Pᵀ, dS = P ∘ (Vᵀ dO - Σ P ∘ Vᵀ dO) / √D, dQ =
 """
 function attention_gradient!(dqkv::Matrix{T}, ds, do_, p, qkv, heads) where {T}
     tokens, scale = size(p, 1), inv(sqrt(T(size(do_, 1) ÷ heads)))
-    in_parts(size(p, 3), size(ds, 3)) do parts, number
+    in_parts(size(p, 3), size(ds, 3), length(p)) do parts, number
         room = view(ds, :, :, number)
         for i in parts
             q, k, v = (head(qkv, 3 * heads, tokens, i, heads, which) for which in 0:2)

@@ -8,7 +8,7 @@ The mean of -log softmax(logits)[target] for logits (V, n) and targets (n,) that
 """
 function cross_entropy!(d, logits::Matrix{T}, targets) where {T}
     n, parts = length(targets), zeros(SUM_PARTS)
-    in_parts(n, SUM_PARTS) do columns, number
+    in_parts(n, SUM_PARTS, length(logits)) do columns, number
         total = 0.0
         for l in columns
             total += cross_entropy_column!(d, logits, l, targets[l], inv(T(n)))

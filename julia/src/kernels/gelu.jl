@@ -6,7 +6,7 @@
 a = gelu(h + bias) for scores h (C, n) and a bias (C,).
 """
 function gelu!(a::Matrix{T}, h::Matrix{T}, bias) where {T}
-    in_parts(size(h, 2), Threads.nthreads()) do columns, _
+    in_parts(size(h, 2), Threads.nthreads(), length(h)) do columns, _
         for l in columns
             @inbounds @simd for i in axes(h, 1)
                 x = h[i, l] + bias[i]
@@ -22,7 +22,7 @@ end
 The same, and gelu'(h + bias) = σ + x σ (1 - σ) dz/dx in the place of h: one exponential serves both.
 """
 function gelu_with_slope!(a::Matrix{T}, h::Matrix{T}, bias) where {T}
-    in_parts(size(h, 2), Threads.nthreads()) do columns, _
+    in_parts(size(h, 2), Threads.nthreads(), length(h)) do columns, _
         for l in columns
             @inbounds @simd for i in axes(h, 1)
                 x = h[i, l] + bias[i]

@@ -10,7 +10,7 @@ y = weight ∘ (x - μ) r + bias for each column of x (C, n), with its mean in �
 """
 function layer_norm!(y::Matrix{T}, x::Matrix{T}, norm, μ, r) where {T}
     weight, bias, C = norm.weight, norm.bias, size(x, 1)
-    in_parts(size(x, 2), SUM_PARTS) do columns, _
+    in_parts(size(x, 2), SUM_PARTS, length(x)) do columns, _
         @inbounds for l in columns
             total = zero(T)
             @simd for i in 1:C
@@ -41,7 +41,7 @@ With n = (x - μ) r and d = weight ∘ dy: dx += r (d - mean(d) - n mean(d ∘ n
 function layer_norm_gradient!(dx::Matrix{T}, grads, partial, dy, x, norm, μ, r) where {T}
     weight, C = norm.weight, size(x, 1)
     partial .= 0
-    in_parts(size(x, 2), SUM_PARTS) do columns, number
+    in_parts(size(x, 2), SUM_PARTS, length(x)) do columns, number
         @inbounds for l in columns
             mean, inverse = μ[l], r[l]
             total = projection = zero(T)

@@ -1,5 +1,7 @@
 # The rules of optimizers.jl in one pass over each parameter, as Optimisers has them.
 
+using Base.FastMath: sqrt_fast
+
 "The joint 2-norm of all arrays, added in Float64."
 joint_norm(::Fast, arrays) = sqrt(sum(squared_norm, arrays; init=0.0))
 
@@ -30,7 +32,8 @@ function update_in_place!(rule::Optimisers.AdamW, (m, v, βt), w::Array{T}, g, s
             d = scale * g[i]
             m[i] = muladd(β₁, m[i], (1 - β₁) * d)
             v[i] = muladd(β₂, v[i], (1 - β₂) * d * d)
-            w[i] -= η * (m[i] * c₁ / (sqrt(v[i] * c₂) + ε) + λ * w[i])
+            root = sqrt_fast(v[i] * c₂)  # `sqrt` has a branch for numbers below 0, and is not vectorised
+            w[i] -= η * (m[i] * c₁ / (root + ε) + λ * w[i])
         end
     end
     return m, v, βt .* (β₁, β₂)

@@ -116,11 +116,19 @@ function make_path(name, device="cpu")
     return device == "cpu" ? PATHS[name]() : Reference()
 end
 
-"Call f(part, number) for equal parts of 1:count, at most `most`, by all threads; the parts do not depend on their number."
-function in_parts(f::F, count, most) where {F}
+"A loop over fewer numbers is done before a second thread has begun."
+const NUMBERS_FOR_THREADS = 2^15
+
+"""
+    in_parts(f, count, most, numbers=count)
+
+Call f(part, number) for equal parts of 1:count, at most `most`, by all threads where there are many `numbers` to work on. Which
+parts there are does not depend on the threads.
+"""
+function in_parts(f::F, count, most, numbers=count) where {F}
     parts = min(count, most)
     part(i) = (1+(i-1)*count÷parts):(i*count÷parts)
-    if Threads.nthreads() == 1
+    if Threads.nthreads() == 1 || numbers < NUMBERS_FOR_THREADS
         for i in 1:parts
             f(part(i), i)
         end
