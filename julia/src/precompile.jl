@@ -28,17 +28,15 @@ function use_control_net(folder)
     parse_args(["run", "--case", file, "--out", out], command_line())
 end
 
-"Gradients, a training with its files, an evaluation and a generation: all that a GPT needs."
+"Gradients in Float64, a training in Float32 with its files, an evaluation and a generation: all that a GPT needs."
 function use_gpt(folder)
     config = GPTConfig(; vocab=3, context=2, layers=1, heads=1, width=2)
-    for dtype in ("float64", "float32")
-        groups = Dict{String,Dict{String,Array}}(
-            "params" => Dict(name => ones(reverse(spec.dims)) for (name, spec) in gpt_params(config)),
-            "inputs" => Dict("tokens" => [0; 1;;]),
-            "targets" => Dict("targets" => [1; 2;;]),
-        )
-        evaluate("gpt", config, groups; dtype, steps=dtype == "float64" ? 1 : 0)
-    end
+    groups = Dict{String,Dict{String,Array}}(
+        "params" => Dict(name => ones(reverse(spec.dims)) for (name, spec) in gpt_params(config)),
+        "inputs" => Dict("tokens" => [0; 1;;]),
+        "targets" => Dict("targets" => [1; 2;;]),
+    )
+    evaluate("gpt", config, groups; steps=1)
     text = joinpath(folder, "text.txt")
     write(text, "abc"^20)
     sizes = Dict("layers" => 1, "heads" => 1, "width" => 2, "context" => 2, "batch" => 1)
@@ -52,9 +50,9 @@ function use_gpt(folder)
     ask("generate", merge(saved, drawn))
 end
 
-"Gradients, a training with its files and a classification: all that the classifiers of images need."
+"Gradients in Float64, a training in Float32 with its files, a classification and an attack: what classifiers of images need."
 function use_classifiers(folder)
-    for model in ("mlp", "resnet"), dtype in ("float64", "float32")
+    for model in ("mlp", "resnet")
         config, shape = TINY_CLASSIFIERS[model]
         groups = Dict{String,Dict{String,Array}}(
             "params" =>
@@ -62,7 +60,7 @@ function use_classifiers(folder)
             "inputs" => Dict(first(only(MODELS[model].inputs(config))) => ones(shape)),
             "targets" => Dict("labels" => [0, 1]),
         )
-        evaluate(model, config, groups; dtype, steps=dtype == "float64" ? 1 : 0)
+        evaluate(model, config, groups; steps=1)
     end
     images = joinpath(folder, "images")
     write_tiny_images(mkpath(images))
