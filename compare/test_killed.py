@@ -24,8 +24,8 @@ SMALL = {
     **{"dtype": "float64", "evaluate_every": 1000},
 }
 GPT = {
-    **{"layers": 1, "heads": 2, "width": 8, "context": 8, "batch": 2, "iterations": 300, "warmup": 2},
-    **{"evaluate_every": 20, "evaluation_windows": 5},
+    **{"layers": 1, "heads": 2, "width": 8, "context": 8, "batch": 2, "iterations": 20000, "warmup": 2},
+    **{"evaluate_every": 1000, "evaluation_windows": 5},
 }
 FOREVER = 10**9
 SECONDS = 300.0

@@ -262,7 +262,7 @@ end
             ) => "workload, quantity of mlp, implementation twingrad: expected one of backpropagation, forward",
             (
                 "implementation" => "lux",
-            ) => "workload, implementation: expected one of flux-layers, plain, twingrad, found \"lux\"",
+            ) => "workload, implementation: expected one of flux-layers, plain, reference, twingrad, found \"lux\"",
             (
                 "implementation" => "plain",
             ) => "workload, subject of implementation plain: expected one of control_net, found \"mlp\"",

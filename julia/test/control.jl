@@ -2,7 +2,7 @@ using LinearAlgebra: norm
 using Random: Xoshiro
 using Test
 using TwinGrad
-using TwinGrad: Automatic, Costate, Descent, TABLEAUS, adjoint_coefficients, costate_gradient!, descend!,
+using TwinGrad: Costate, Descent, TABLEAUS, adjoint_coefficients, costate_gradient!, descend!,
     forward!, objective,
     project_simplex, step, trained_params
 

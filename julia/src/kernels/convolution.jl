@@ -73,7 +73,7 @@ end
     ntuple(k -> vload(V, p + VECTOR_BYTES * (k - 1)), Val(N))
 
 "sums + vectors times the number at `p`."
-@inline function add_product(sums::NTuple{N,V}, vectors, p) where {N,V}
+@inline function add_product(sums::Tuple{V,Vararg{V}}, vectors, p) where {V}
     number = V(unsafe_load(p))
     return map((sum, vector) -> muladd(vector, number, sum), sums, vectors)
 end

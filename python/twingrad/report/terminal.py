@@ -18,7 +18,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(f"{source}")
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=False)
     table.add_column("case", no_wrap=True)
-    for heading in ("outputs", "grads", "by hand", "fast", "steps", "float32"):
+    for heading in ("outputs", "grads", "by hand", "fast", "steps", "f32"):
         table.add_column(heading, justify="right", no_wrap=True)
     model = ""
     for case, checks in by_case(comparison.checks):
