@@ -94,9 +94,7 @@ include("worker.jl")
 include("cli.jl")
 include("precompile.jl")
 
-export ControlNet,
-    ControlNetConfig, Fast, GPT, GPTConfig, InputError, Reference, automatic_gradient, evaluate, loss,
-    read_case,
-    states
+export ControlNet, ControlNetConfig, Fast, GPT, GPTConfig, InputError, Reference
+export automatic_gradient, evaluate, loss, read_case, states
 
 end

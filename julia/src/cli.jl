@@ -95,6 +95,9 @@ function command_line()
         help = "descent steps in all"
         arg_type = Int
         default = 3000
+        "--path"
+        help = PATH_HELP
+        default = "fast"
     end
     for name in sort!(collect(keys(DEFAULT_SETTINGS)))
         default = name == "freeze" ? "" : DEFAULT_SETTINGS[name]
@@ -358,7 +361,9 @@ function main_train_control(given)
     )
     file = joinpath(given["out"], "flux.h5")
     trained = at_work_on(given["out"]) do
-        train_control(settings, iterations, file; versions=versions(), progress=show_state)
+        train_control(
+            settings, iterations, file; versions=versions(), progress=show_state, path=given["path"],
+        )
     end
     finish!(bar)
     last_of(name) = trained.arrays["history/$name"][end]

@@ -184,21 +184,22 @@ def _check_answer(result: Result, name: str, case: Case, dtype: str) -> None:
             raise SideError(text.strip())
 
 
-def stale_recordings(read: dict[str, Recorded] | None = None) -> list[str]:
-    """What is wrong with the recorded results: missing, damaged, or of other sources or cases than the present ones.
+def stale_recordings() -> list[str]:
+    """What is wrong with the recorded results: missing, damaged, or of other sources or cases than the present ones."""
+    return read_recordings()[1]
 
-    Those that can be read are put into `read` by side: reading takes seconds.
-    """
+
+def read_recordings() -> tuple[dict[str, Recorded], list[str]]:
+    """Those that can be read by side, which takes seconds, and what is wrong with any."""
     digests = {file.stem: read_case(file).digest for file in paths.case_files()}
+    read: dict[str, Recorded] = {}
     found = []
     for name, one in sides().items():
         try:
-            recorded = read_recorded(paths.recorded(name))
+            recorded = read[name] = read_recorded(paths.recorded(name))
         except InputError as error:
             found.append(str(error))
             continue
-        if read is not None:
-            read[name] = recorded
         if (expected := source_digest(one, digests)) != recorded.source_digest:
             found.append(
                 f"{paths.recorded(name)}: expected results of the present sources and cases ({expected[:12]}), found "
@@ -206,7 +207,7 @@ def stale_recordings(read: dict[str, Recorded] | None = None) -> list[str]:
             )
         elif {case: result.case_digest for case, result in recorded.results.items()} != digests:
             found.append(f"{paths.recorded(name)}: expected a result for each case, found another set of cases.")
-    return found
+    return read, found
 
 
 def compare(

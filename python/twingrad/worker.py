@@ -68,9 +68,8 @@ def run(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
 def train_control(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """Train a control network with `settings` up to `iterations` steps; the file is `out`. Option: path."""
     settings = control_settings(arguments["settings"])
-    options = {name: arguments[name] for name in ("path",) if name in arguments}
-    out = Path(arguments["out"])
-    done = control.train_control(settings, arguments["iterations"], out, versions(), progress, **options)
+    out, path = Path(arguments["out"]), arguments.get("path", "fast")
+    done = control.train_control(settings, arguments["iterations"], out, versions(), progress, path=path)
     return {"iteration": done.iteration, "status": done.status}
 
 

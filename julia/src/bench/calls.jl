@@ -23,19 +23,11 @@ path_for(name, x) = make_path(name, x isa Array ? "cpu" : "cuda")
 
 output_and_loss(m, (x,), (c,)) = () -> loss(m, m(x), c)
 
-"Output and loss on a path."
-function objective_by(name)
+"`compute` (output and loss, or loss, output and gradients) on the path called `name`."
+function by_path(compute, name)
     return function (m, (x,), (c,))
         path = path_for(name, x)
-        return () -> objective(path, m, x, c)
-    end
-end
-
-"Loss, output and gradients on a path."
-function gradient_by(name)
-    return function (m, (x,), (c,))
-        path = path_for(name, x)
-        return () -> gradient(path, m, x, c)
+        return () -> compute(path, m, x, c)
     end
 end
 

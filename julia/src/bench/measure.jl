@@ -11,10 +11,8 @@ const LEAST_SAMPLES = 3
 
 "The project's own models on one path."
 function own_models(path)
-    model(build, calls...) = Implementation(
-        build,
-        Dict{String,Function}("forward" => objective_by(path), "gradient" => gradient_by(path), calls...),
-    )
+    common = ("forward" => by_path(objective, path), "gradient" => by_path(gradient, path))
+    model(build, calls...) = Implementation(build, Dict{String,Function}(common..., calls...))
     optimized(name, build, rule, calls...) = model(build, "step" => step_by(path, name, rule), calls...)
     return Dict(
         "control_net" => model(ControlNet, "costate" => by_costate, "step" => descent_by(path)),

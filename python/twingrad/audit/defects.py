@@ -63,8 +63,8 @@ def make_plan(names: Sequence[str], command: str, *, quick: bool = False, only: 
             chosen[name] = several
     if not chosen:
         raise InputError("mutants", expected="one that is meant", found=f"none for {only!r} on {', '.join(names)}")
-    recorded: dict[str, Recorded] = {}
-    if stale := harness.stale_recordings(recorded):
+    recorded, stale = harness.read_recordings()
+    if stale:
         raise InputError("recordings", expected="those of the present sources", found=stale[0])
     return Plan(command, chosen, not_run, recorded)
 

@@ -108,12 +108,27 @@ class Alarm(Entries):
 class Alarms(_Document):
     """The search for false alarms."""
 
+    KINDS: ClassVar[tuple[str, ...]] = (
+        "float64 sides",
+        "float64 manual",
+        "float64 fast",
+        "float64 steps",
+        "float32 oracle",
+    )
+    """Whose worst errors are shown."""
     format: Literal["twingrad-audit-alarms"] = "twingrad-audit-alarms"
     digest: str
     """Of the sides' sources; what was found with another one does not count."""
     seed: int
     bounds: dict[str, float]
     cases: list[Alarm] = []
+
+    def of_models(self) -> dict[str, list[Alarm]]:
+        """The cases by model, in the order of their first appearance."""
+        found: dict[str, list[Alarm]] = {}
+        for one in self.cases:
+            found.setdefault(one.model, []).append(one)
+        return found
 
     @property
     def sound(self) -> bool:

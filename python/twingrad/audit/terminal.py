@@ -66,13 +66,12 @@ def print_false_alarms(console: Console, found: Alarms) -> None:
     heads = ("cases", "checks", "failed", "unstable", "float64 sides", "by hand", "fast", "steps", "float32")
     for head in ("model", *heads):
         table.add_column(head, justify="left" if head == "model" else "right", no_wrap=head == "model")
-    for model in dict.fromkeys(one.model for one in found.cases):
-        several = [one for one in found.cases if one.model == model]
-        worst = [max((one.worst.get(kind, 0.0) for one in several), default=0.0) for kind in KINDS]
+    for model, several in found.of_models().items():
+        worst = [max(one.worst.get(kind, 0.0) for one in several) for kind in found.KINDS]
         counts = [len(several), sum(one.checks for one in several), sum(len(one.failures) for one in several)]
         counts.append(sum(len(one.unstable) for one in several))
         table.add_row(model, *map(str, counts), *(_error(error) for error in worst))
-    table.add_row("bound", "", "", "", "", *(_error(found.bounds.get(kind, 0.0)) for kind in KINDS))
+    table.add_row("bound", "", "", "", "", *(_error(found.bounds.get(kind, 0.0)) for kind in found.KINDS))
     console.print(table)
     for one in found.cases:
         for text in one.failures:
@@ -99,9 +98,6 @@ def _counted(several: Sequence[Mapping[Outcome, int]]) -> list[str]:
     total = sum(sum(counts.values()) for counts in several)
     fates = [sum(counts.get(outcome, 0) for counts in several) for outcome in BrokenFiles.SOUND]
     return [str(number) for number in (total, *fates, total - sum(fates))]
-
-
-KINDS = ("float64 sides", "float64 manual", "float64 fast", "float64 steps", "float32 oracle")
 
 
 def _error(error: float) -> str:

@@ -27,7 +27,6 @@ from .language import Language, Pieces
 from .parts import made_by, provenance, side_title
 
 FOLDER = "audit"
-KINDS = ("float64 sides", "float64 manual", "float64 fast", "float64 steps", "float32 oracle")
 
 
 @dataclass(frozen=True)
@@ -132,15 +131,14 @@ def _mistakes(found: Defects, language: Language, note: Pieces) -> Table:
 
 
 def _alarms(found: Alarms, language: Language) -> list[Part]:
-    heads = {kind: language(f"audit.{kind.replace(' ', '_')}") for kind in KINDS}
+    heads = {kind: language(f"audit.{kind.replace(' ', '_')}") for kind in Alarms.KINDS}
     columns = [Column("model", language("audit.model"))]
     columns += [Column(name, language(f"audit.{name}"), COUNT) for name in ("cases", "checks", "failed", "unstable")]
     columns += [
         Column(kind.replace(" ", "_"), head, ERROR, group=language("audit.worst")) for kind, head in heads.items()
     ]
-    models = dict.fromkeys(one.model for one in found.cases)
-    rows: list[Row] = [_alarm_row(model, [one for one in found.cases if one.model == model]) for model in models]
-    rows.append((language("audit.bound"), None, None, None, None, *(found.bounds.get(kind) for kind in KINDS)))
+    rows: list[Row] = [_alarm_row(model, several) for model, several in found.of_models().items()]
+    rows.append((language("audit.bound"), None, None, None, None, *(found.bounds.get(kind) for kind in Alarms.KINDS)))
     parts: list[Part] = [Paragraph(language.pieces("audit.alarms_explained", seed=found.seed))]
     problems = [f"{one.name}: {text}" for one in found.cases for text in one.failures]
     parts += [Problems(problems)] if problems else []
@@ -151,7 +149,7 @@ def _alarms(found: Alarms, language: Language) -> list[Part]:
 
 def _alarm_row(model: str, several: Sequence[Alarm]) -> Row:
     failed, unstable = (sum(len(getattr(one, name)) for one in several) for name in ("failures", "unstable"))
-    worst = [max((one.worst[kind] for one in several if kind in one.worst), default=None) for kind in KINDS]
+    worst = [max((one.worst[kind] for one in several if kind in one.worst), default=None) for kind in Alarms.KINDS]
     return (model, len(several), sum(one.checks for one in several), Cell(failed, fails=failed > 0), unstable, *worst)
 
 
