@@ -20,6 +20,8 @@ KINDS = {
     "untied": {"tied": False},
     "small step": {"dt": 0.37, "heads": 4, "layers": 3},
     "small strang step": {"dt": 0.37, "splitting": "strang", "tied": False},
+    "learned steps": {"time_steps": "learned", "layers": 3},
+    "strang steps on a simplex": {"time_steps": "simplex", "splitting": "strang", "dt": 0.5, "layers": 3},
 }
 
 # The first numbers of the stream "sample" under seed 1, and the tokens that they mean under weights 1, 2, 3, 2.
@@ -71,11 +73,12 @@ def in_numpy(config, params, tokens):
         return linear(0.5 * u * (1 + np.tanh(math.sqrt(2 / math.pi) * (u + 0.044715 * u**3))), f"{name}.c_proj")
 
     x = params["wte.weight"][tokens] + params["wpe.weight"][:T]
-    for block in [f"h.{layer}" for layer in range(config.layers)]:
+    for layer in range(config.layers):
+        block, dt = f"h.{layer}", params["dt"][layer] if "dt" in params else config.dt
         if config.splitting == "strang":
-            x = x + half * config.dt * mlp(layer_norm(x, f"{block}.ln_2"), f"{block}.mlp")
-        x = x + config.dt * attention(layer_norm(x, f"{block}.ln_1"), f"{block}.attn")
-        x = x + half * config.dt * mlp(layer_norm(x, f"{block}.ln_2"), f"{block}.mlp")
+            x = x + half * dt * mlp(layer_norm(x, f"{block}.ln_2"), f"{block}.mlp")
+        x = x + dt * attention(layer_norm(x, f"{block}.ln_1"), f"{block}.attn")
+        x = x + half * dt * mlp(layer_norm(x, f"{block}.ln_2"), f"{block}.mlp")
     return layer_norm(x, "ln_f") @ params["wte.weight" if config.tied else "lm_head.weight"].T
 
 
@@ -103,7 +106,8 @@ def test_the_loss_is_the_mean_cross_entropy_in_nats():
 @torch.no_grad()
 def test_a_block_is_its_splitting(kind):
     config, params, _ = problem(**KINDS[kind])
-    block, dt = model_of(config, params).h[1], config.dt
+    model = model_of(config, params)
+    block, dt = model.h[1], model.time_steps()[1]
     x = torch.randn(2, 5, config.width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     if config.splitting == "lie":
         middle = x + dt * block.attn(block.ln_1(x))
@@ -112,7 +116,7 @@ def test_a_block_is_its_splitting(kind):
         first = x + dt / 2 * block.mlp(block.ln_2(x))
         middle = first + dt * block.attn(block.ln_1(first))
         expected = middle + dt / 2 * block.mlp(block.ln_2(middle))
-    assert torch.allclose(block(x), expected, rtol=0, atol=1e-14)
+    assert torch.allclose(block(x, dt), expected, rtol=0, atol=1e-14)
 
 
 @torch.no_grad()

@@ -160,9 +160,9 @@ function fgsm(target::Target, epsilons, count=0, examples=Int[], progress::Funct
         ),
     )
     predictions, confidences = zeros(Int, n, length(epsilons)), zeros(n, length(epsilons))
-    signs, vanished = Dict{Int,Vector{Int8}}(), 0
+    signs, vanished, path = Dict{Int,Vector{Int8}}(), 0, attack_path(target)
     for places in Iterators.partition(1:n, ATTACK_BATCH)
-        batch = gradient_signs(target, places)
+        batch = gradient_signs(target, places, path)
         vanished += sum(all(iszero, column) for column in eachcol(batch))
         for place in examples
             place + 1 in places && (signs[place] = batch[:, place+2-first(places)])
@@ -177,11 +177,12 @@ function fgsm(target::Target, epsilons, count=0, examples=Int[], progress::Funct
     return Attack(kind(target), epsilons, target.labels[1:n], predictions, confidences, wanted, vanished)
 end
 
+"The path for the gradients of an attack: one workspace serves all batches."
+attack_path(target::Target) = path_for("fast", inputs(target, 1:1))
+
 "The sign of the loss' derivative by each coordinate that may change: (coordinates, m) of -1, 0, 1."
-function gradient_signs(target::Target, places)
-    m, c = target.model, targets(target, places)
-    x = inputs(target, places)
-    here = gradient(make_path("fast", x isa Array ? "cpu" : "cuda"), m, x, c)
+function gradient_signs(target::Target, places, path=attack_path(target))
+    here = gradient(path, target.model, inputs(target, places), targets(target, places))
     rows = reshape(Int8.(sign.(Array(here.grads_input))), :, length(places))
     return rows[coordinates(target), :]
 end

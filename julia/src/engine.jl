@@ -124,10 +124,9 @@ end
 
 "What one path makes of models as `fresh()` gives them, at input x with target c."
 function on_path(path, model, config, fresh, x, c, on_device, steps)
-    T, output =
-        eltype(first(last.(named_arrays(model, config, fresh())))), only(MODELS[model].outputs(config))[1]
+    output, result = only(MODELS[model].outputs(config))[1], Dict{String,Array}()
     m, x_there, c_there = on_device((fresh(), x, c))
-    result = Dict{String,Array}()
+    T = eltype(last(first(named_arrays(model, config, m))))
     here = gradient(path, m, x_there, c_there)
     result["loss"] = fill(T(here.loss))
     add_gradients!(result, model, config, here, "")
@@ -169,7 +168,7 @@ end
 "Steps of an optimizer with its settings in `COMPARED`, on the model called `model`; they return the loss before each."
 function optimizer_steps(model, name)
     return function take_steps!(path, m, x, c, steps)
-        optimizer = Optimizer(named_arrays(model, m.config, m), COMPARED[name], path)
+        optimizer = Optimizer(named_arrays(model, m.config, m), COMPARED[name], path; simplex=simplex(m))
         grads = gradients_of(model, m.config, path)
         return map(1:steps) do _
             here = gradient(path, m, x, c)

@@ -31,24 +31,28 @@ rule(settings::AdamWSettings, decay) = Optimisers.AdamW(
 rule(settings::SGDSettings, decay) = TorchMomentum(settings.learning_rate, settings.momentum, decay)
 
 """
-    Optimizer(params, settings, path=Reference(); steps_taken=0)
+    Optimizer(params, settings, path=Reference(); steps_taken=0, simplex=[])
 
 One of Optimisers' rules on `params`, name => array, with the schedule, the clipping and the decay of `settings`; on the fast
-path by the kernels that do the same in place.
+path by the kernels that do the same in place. The parameters that `simplex` names, with their sums, are projected after each
+step (Duchi et al., ICML 2008).
 """
 mutable struct Optimizer{O<:Schedule,P,S,K}
     const settings::O
     const params::P
     const states::S
     const path::K
+    const simplex::Vector{Pair{String,Float64}}
     steps_taken::Int
 end
 
-function Optimizer(params, settings::Schedule, path=Reference(); steps_taken=0)
+function Optimizer(
+    params, settings::Schedule, path=Reference(); steps_taken=0, simplex=Pair{String,Float64}[],
+)
     states = map(params) do (_, param)
         Optimisers.setup(rule(settings, ndims(param) >= 2 ? settings.weight_decay : 0.0), param)
     end
-    return Optimizer(settings, params, states, path, steps_taken)
+    return Optimizer(settings, params, states, path, simplex, steps_taken)
 end
 
 """
@@ -66,8 +70,17 @@ function step!(optimizer::Optimizer, grads)
         Optimisers.adjust!(state, η)
         update_param!(path, state, param, grad, eltype(param)(scale))
     end
+    project!(optimizer)
     optimizer.steps_taken += 1
     return η, total
+end
+
+"Put the parameters that live on a simplex back on it."
+function project!(optimizer)
+    for (name, total) in optimizer.simplex
+        param = last(optimizer.params[findfirst(==(name) ∘ first, optimizer.params)])
+        copyto!(param, project_simplex(Array(param), total))
+    end
 end
 
 joint_norm(::Reference, grads) = norm(map(norm, grads))

@@ -136,6 +136,14 @@ function answer_convergence(arguments, progress)
     return Dict("reference_check" => arrays["reference/state_check"][])
 end
 
+"The residual stream of the GPT in file `checkpoint` at `windows` windows of `text`, refined by `steps`; in `out`."
+function answer_stream(arguments, progress)
+    files = (arguments[name] for name in ("checkpoint", "text", "folder", "windows", "steps"))
+    arrays = stream_of(files...; progress)
+    write_stream(arguments["out"], arrays, versions())
+    return Dict("loss" => arrays["loss"][])
+end
+
 "Time `workload` on the arrays in the file `arrays`, null for a ceiling; see `visit`."
 function answer_bench(arguments, progress)
     names = (:seconds, :samples, :first)
@@ -158,6 +166,7 @@ const VERBS = Dict(
     "generate" => answer_generate,
     "attack" => answer_attack,
     "convergence" => answer_convergence,
+    "stream" => answer_stream,
     "bench" => answer_bench,
     "read" => answer_read,
 )

@@ -30,6 +30,8 @@ end
         @test holds(b -> layer_norm(x, w, b, 1e-5), b)
         @test holds(gelu, 3x)
         @test holds(x -> advance(x, 0.3, 2x), x)
+        @test holds(x -> advance(x, [0.3], 2x), x)
+        @test holds(dt -> advance(x, dt, sin.(x)), [0.3])
         qkv = randn(draw, 24, 5, 2)
         @test all(heads -> holds(qkv -> causal_attention(qkv, heads), qkv), (1, 2, 4, 8))
         targets = rand(draw, 1:5, 3, 2)

@@ -12,11 +12,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from .control.simplex import project_simplex
 from .schedule import AdamWSettings, Schedule, SGDSettings
 
 
 class Optimizer:
-    """One of torch's optimizers on all parameters of a model, with the schedule, clipping and decay of `settings`."""
+    """One of torch's optimizers on all parameters of a model, with the schedule, clipping and decay of `settings`.
+
+    The parameters that the model's `simplex` names are projected after each step (Duchi et al., ICML 2008).
+    """
 
     MOMENTS: ClassVar[tuple[str, ...]]
     """torch's names of what the optimizer remembers: the first moment of the gradients, the second if it has one."""
@@ -24,6 +28,7 @@ class Optimizer:
     def __init__(self, model: nn.Module, settings: Schedule, steps_taken: int = 0) -> None:
         self.settings, self.steps_taken = settings, steps_taken
         self.params = dict(model.named_parameters())
+        self.simplex: Mapping[str, float] = getattr(model, "simplex", {})
         matrices = [param for param in self.params.values() if param.ndim >= 2]
         others = [param for param in self.params.values() if param.ndim < 2]
         groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -41,8 +46,16 @@ class Optimizer:
         norm = float(whole(nn.utils.clip_grad_norm_(self.params.values(), limit)))
         if math.isfinite(norm):
             self.inner.step()
+            self._project()
             self.steps_taken += 1
         return rate, norm
+
+    @torch.no_grad()
+    def _project(self) -> None:
+        """Put the parameters that live on a simplex back on it."""
+        for name, total in self.simplex.items():
+            param = self.params[name]
+            param.copy_(like(param, project_simplex(whole(param), total)))
 
     def moments(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The first and the second moment by parameter; empty before the first step, or where there is none."""

@@ -22,7 +22,7 @@ from . import adversarial, generation
 from .bench.machine import processor
 from .engine import evaluate
 from .errors import InputError
-from .experiments import convergence
+from .experiments import convergence, residual_stream
 from .format import Result, read_case, read_checkpoint
 from .format.result import now
 from .progress import Progress
@@ -112,7 +112,7 @@ def _place(arguments: Mapping[str, Any]) -> Path | None:
 
 
 def evaluate_text(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    """The loss of the GPT in file `checkpoint` on the last tenth of the file `text`; `folder` is for its tokens."""
+    """The loss of the GPT in `checkpoint` on the last tenth of the file `text`; `folder` is for its tokens."""
     checkpoint, text, folder = (Path(arguments[name]) for name in ("checkpoint", "text", "folder"))
     return {"loss": gpt.evaluate_checkpoint(checkpoint, text, folder, arguments["dtype"], arguments["device"])}
 
@@ -149,6 +149,15 @@ def measure_convergence(arguments: Mapping[str, Any], progress: Progress) -> dic
     return {"reference_check": float(arrays["reference/state_check"])}
 
 
+def solve_stream(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """The residual stream of the GPT in `checkpoint` on `windows` windows of `text`, refined by `steps`, into `out`."""
+    checkpoint, text, folder = (Path(arguments[name]) for name in ("checkpoint", "text", "folder"))
+    how = arguments["windows"], arguments["steps"]
+    arrays = residual_stream.stream_of(checkpoint, text, folder, *how, progress)
+    residual_stream.write_stream(Path(arguments["out"]), arrays, versions())
+    return {"loss": float(arrays["loss"])}
+
+
 def bench(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """Time the `workload` with the arrays in file `arrays`: `samples` samples or `seconds`, whichever comes first.
 
@@ -176,6 +185,7 @@ VERBS: dict[str, Callable[[Mapping[str, Any], Progress], dict[str, Any]]] = {
     "generate": generate,
     "attack": attack,
     "convergence": measure_convergence,
+    "stream": solve_stream,
     "bench": bench,
     "read": read,
 }

@@ -18,9 +18,6 @@ end
 
 # ---- models
 
-"The path called `name` for arrays like `x`; on a GPU there is the reference alone."
-path_for(name, x) = make_path(name, x isa Array ? "cpu" : "cuda")
-
 output_and_loss(m, (x,), (c,)) = () -> loss(m, m(x), c)
 
 "`compute` (output and loss, or loss, output and gradients) on the path called `name`."
@@ -62,7 +59,7 @@ end
 function step_by(path_name, model, name)
     return function (m, (x,), (c,))
         path = path_for(path_name, x)
-        optimizer = Optimizer(named_arrays(model, m.config, m), COMPARED[name], path)
+        optimizer = Optimizer(named_arrays(model, m.config, m), COMPARED[name], path; simplex=simplex(m))
         gradients = gradients_of(model, m.config, path)
         return function ()
             here = gradient(path, m, x, c)

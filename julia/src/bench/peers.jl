@@ -125,7 +125,7 @@ function (m::FluxGPT)(tokens)
 end
 
 function flux_gpt(config::GPTConfig, params)
-    (config.splitting, config.dt, config.tied) == ("lie", 1.0, true) ||
+    (config.splitting, config.dt, config.tied, config.time_steps) == ("lie", 1.0, true, "fixed") ||
         throw(peer_error("flux-layers", "the usual GPT: splitting lie, dt 1, tied", config))
     norm(name) = flux_layer_norm(params["$name.weight"], params["$name.bias"])
     blocks = map(0:(config.layers-1)) do layer

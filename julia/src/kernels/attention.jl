@@ -11,17 +11,25 @@ function attention!(o::Matrix{T}, p::Array{T,3}, qkv::Matrix{T}, heads) where {T
     scale = inv(sqrt(T(size(o, 1) ÷ heads)))
     in_parts(size(p, 3), Threads.nthreads(), length(p)) do parts, _
         for i in parts
-            q, k, v = (head(qkv, 3 * heads, size(p, 1), i, heads, which) for which in 0:2)
+            q, k, v = (head_slice(qkv, 3 * heads, size(p, 1), i, heads, which) for which in 0:2)
             probabilities = view(p, :, :, i)
             BLAS.gemm!('T', 'N', scale, k, q, zero(T), probabilities)
             causal_softmax!(probabilities)
-            BLAS.gemm!('N', 'N', one(T), v, probabilities, zero(T), head(o, heads, size(p, 1), i, heads, 0))
+            BLAS.gemm!(
+                'N',
+                'N',
+                one(T),
+                v,
+                probabilities,
+                zero(T),
+                head_slice(o, heads, size(p, 1), i, heads, 0),
+            )
         end
     end
 end
 
 "Head number i, of all texts' heads, of a matrix with `count` slices of channels in a column; `which` of its groups of heads."
-function head(x, count, tokens, i, heads, which)
+function head_slice(x, count, tokens, i, heads, which)
     D = size(x, 1) ÷ count
     text, number = divrem(i - 1, heads)
     first = (which * heads + number) * D
@@ -63,9 +71,9 @@ function attention_gradient!(dqkv::Matrix{T}, ds, do_, p, qkv, heads) where {T}
     in_parts(size(p, 3), size(ds, 3), length(p)) do parts, number
         room = view(ds, :, :, number)
         for i in parts
-            q, k, v = (head(qkv, 3 * heads, tokens, i, heads, which) for which in 0:2)
-            dq, dk, dv = (head(dqkv, 3 * heads, tokens, i, heads, which) for which in 0:2)
-            dout, probabilities = head(do_, heads, tokens, i, heads, 0), view(p, :, :, i)
+            q, k, v = (head_slice(qkv, 3 * heads, tokens, i, heads, which) for which in 0:2)
+            dq, dk, dv = (head_slice(dqkv, 3 * heads, tokens, i, heads, which) for which in 0:2)
+            dout, probabilities = head_slice(do_, heads, tokens, i, heads, 0), view(p, :, :, i)
             BLAS.gemm!('N', 'T', one(T), dout, probabilities, zero(T), dv)
             BLAS.gemm!('T', 'N', one(T), v, dout, zero(T), room)
             softmax_gradient!(room, probabilities, scale)

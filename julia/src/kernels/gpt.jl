@@ -1,9 +1,10 @@
 # The mini-GPT of models/gpt.jl by kernels: the residual stream through its sublayers, and back.
 #
 # A sublayer is one step x ← x + Δt f(LN x) of the splitting, f attention or MLP; a Lie block has two of them, a Strang block three,
-# of which the first and the last share their weights. Back through it goes p ← p + Δt (∂f(LN x)/∂x)ᵀ p: the costate equation.
+# of which the first and the last share their weights. Back through it goes p ← p + Δt (∂f(LN x)/∂x)ᵀ p: the costate equation; the gradient by a
+# learned Δt is ⟨p, f(LN x)⟩.
 
-using LinearAlgebra: BLAS
+using LinearAlgebra: BLAS, dot
 
 "What a sublayer keeps of the way forward: LN x as `y` (C, n), means and inverse deviations (n,), and `inner` that f needs."
 struct Sublayer{T,R}
@@ -80,6 +81,7 @@ like_trained(m::GPT) = (
     h=map(like_trained, m.h),
     ln_f=like_trained(m.ln_f),
     lm_head=m.lm_head === nothing ? nothing : (weight=similar(m.lm_head.weight),),
+    dt=m.dt === nothing ? nothing : similar(m.dt),
 )
 like_trained(block::Block) = (
     ln_1=like_trained(block.ln_1),
@@ -94,23 +96,26 @@ clear!(::Nothing) = nothing
 clear!(array::Array{<:AbstractFloat}) = fill!(array, 0)
 clear!(tree) = foreach(clear!, tree)
 
-"Call f(sublayer, block number, is it attention, Δt, number) for all sublayers of the splitting, in their order or from the last."
+"Call f(sublayer, block number, share of the block's Δt, number) for all sublayers of the splitting, in their order or from the last."
 function each_sublayer(f::F, work::GPTKernels, m::GPT; backwards=false) where {F}
-    (; splitting, dt, layers) = m.config
+    (; splitting, layers) = m.config
     strang = splitting == "strang"
-    plan = strang ? ((false, dt / 2), (true, dt), (false, dt / 2)) : ((true, dt), (false, dt))
+    plan = strang ? ((false, 0.5), (true, 1.0), (false, 0.5)) : ((true, 1.0), (false, 1.0))
     for b in (backwards ? (layers:-1:1) : (1:layers)),
         i in (backwards ? (length(plan):-1:1) : (1:length(plan)))
 
-        is_attention, Δt = plan[i]
+        is_attention, share = plan[i]
         number = (b - 1) * length(plan) + i
         if is_attention
-            f(work.attentions[b], b, Δt, number)
+            f(work.attentions[b], b, share, number)
         else
-            f(work.mlps[strang ? 2b - (i == 1) : b], b, Δt, number)
+            f(work.mlps[strang ? 2b - (i == 1) : b], b, share, number)
         end
     end
 end
+
+"The time step of a sublayer: its share of that of block b."
+time_step(m, b, share, T) = T(share * (m.dt === nothing ? m.config.dt : m.dt[b]))
 
 # ---- forward
 
@@ -121,11 +126,11 @@ objective(work::GPTKernels, m, tokens, targets) =
 "Logits (V, T, B); with `keep`, what the gradient needs is kept."
 function forward!(work::GPTKernels{T}, m, tokens, keep) where {T}
     embed!(work.x[1], m, tokens)
-    each_sublayer(work, m) do sublayer, b, Δt, number
+    each_sublayer(work, m) do sublayer, b, share, number
         x, next = work.x[number], work.x[number+1]
-        norm, layer = parts_of(sublayer, m.h[b])
+        norm, layer = norm_and_layer(sublayer, m.h[b])
         layer_norm!(sublayer.y, x, norm, sublayer.μ, sublayer.r)
-        branch!(next, sublayer, layer, x, T(Δt), keep)
+        branch!(next, sublayer, layer, x, time_step(m, b, share, T), keep)
     end
     last = work.last
     layer_norm!(last.y, work.x[end], m.ln_f, last.μ, last.r)
@@ -135,8 +140,8 @@ function forward!(work::GPTKernels{T}, m, tokens, keep) where {T}
 end
 
 columns(x) = reshape(x, size(x, 1), :)
-parts_of(::Sublayer{T,AttentionRoom{T}}, block) where {T} = block.ln_1, block.attn
-parts_of(::Sublayer{T,MLPRoom{T}}, block) where {T} = block.ln_2, block.mlp
+norm_and_layer(::Sublayer{T,AttentionRoom{T}}, block) where {T} = block.ln_1, block.attn
+norm_and_layer(::Sublayer{T,MLPRoom{T}}, block) where {T} = block.ln_2, block.mlp
 
 "How BLAS reads the head's weight as (V, C), and the array: the token embedding where they are tied."
 head_weight(m) = m.lm_head === nothing ? ('T', m.wte.weight) : ('N', m.lm_head.weight)
@@ -191,10 +196,13 @@ function gradient(work::GPTKernels{T}, m, tokens, targets) where {T}
     fill!(dx, 0)
     head_gradient!(scratch.dy, grads, m, last.y, dlogits)
     layer_norm_gradient!(dx, grads.ln_f, scratch.partial, scratch.dy, work.x[end], m.ln_f, last.μ, last.r)
-    each_sublayer(work, m; backwards=true) do sublayer, b, Δt, number
-        norm, layer = parts_of(sublayer, m.h[b])
-        norm_grads, layer_grads = parts_of(sublayer, grads.h[b])
-        branch_gradient!(scratch, layer_grads, sublayer, layer, T(Δt), dx)
+    learned = m.dt !== nothing
+    each_sublayer(work, m; backwards=true) do sublayer, b, share, number
+        norm, layer = norm_and_layer(sublayer, m.h[b])
+        norm_grads, layer_grads = norm_and_layer(sublayer, grads.h[b])
+        Δt = time_step(m, b, share, T)
+        slope = branch_gradient!(scratch, layer_grads, sublayer, layer, Δt, dx, learned)
+        learned && (grads.dt[b] += T(share) * slope)
         x, (; μ, r) = work.x[number], sublayer
         layer_norm_gradient!(dx, norm_grads, scratch.partial, scratch.dy, x, norm, μ, r)
     end
@@ -213,29 +221,48 @@ function head_gradient!(dy::Matrix{T}, grads, m, y, dlogits) where {T}
     end
 end
 
-"The gradient by LN x in scratch.dy, from that by x + Δt attention(LN x), dx; those by the weights are added to `grads`."
+"""
+The gradient by LN x in scratch.dy, from that by x + Δt attention(LN x), dx; those by the weights are added to `grads`. Returns that
+by Δt where it is `learned`, else 0.
+"""
 function branch_gradient!(
-    scratch, grads, sublayer::Sublayer{T,AttentionRoom{T}}, attn, Δt, dx,
+    scratch, grads, sublayer::Sublayer{T,AttentionRoom{T}}, attn, Δt, dx, learned,
 ) where {T}
     (; qkv, p, o) = sublayer.inner
-    linear_gradient!(scratch.narrow, grads.c_proj, attn.c_proj, o, dx, Δt, scratch.ones)
+    slope = step_gradient!(scratch.narrow, grads.c_proj, attn.c_proj, o, dx, Δt, scratch.ones, learned)
     attention_gradient!(scratch.dqkv, scratch.ds, scratch.narrow, p, qkv, attn.heads)
     linear_gradient!(scratch.dy, grads.c_attn, attn.c_attn, sublayer.y, scratch.dqkv, one(T), scratch.ones)
+    return slope
 end
 
 "The same for the MLP."
-function branch_gradient!(scratch, grads, sublayer::Sublayer{T,MLPRoom{T}}, mlp, Δt, dx) where {T}
+function branch_gradient!(
+    scratch, grads, sublayer::Sublayer{T,MLPRoom{T}}, mlp, Δt, dx, learned,
+) where {T}
     (; h, a) = sublayer.inner
-    linear_gradient!(scratch.wide, grads.c_proj, mlp.c_proj, a, dx, Δt, scratch.ones)
+    slope = step_gradient!(scratch.wide, grads.c_proj, mlp.c_proj, a, dx, Δt, scratch.ones, learned)
     scratch.wide .*= h
     linear_gradient!(scratch.dy, grads.c_fc, mlp.c_fc, sublayer.y, scratch.wide, one(T), scratch.ones)
+    return slope
 end
 
-"Back through α (W x + b): dx = α Wᵀ dy, and α dy xᵀ and α Σ dy are added to the gradients by W and b."
-function linear_gradient!(dx, grads, layer, x, dy::Matrix{T}, α, ones) where {T}
+"""
+Back through x + Δt (W a + b): da = Δt Wᵀ dy, and Δt dy aᵀ and Δt Σ dy are added to the gradients by W and b. Returns
+⟨dy, W a + b⟩, the gradient by Δt, where it is `learned`, else 0.
+"""
+function step_gradient!(da, grads, layer, a, dy::Matrix{T}, Δt, ones, learned) where {T}
+    linear_gradient!(da, grads, layer, a, dy, Δt, ones, learned ? one(T) : Δt)
+    learned || return zero(T)
+    slope = dot(da, a) + dot(layer.bias, dy, ones)
+    da .*= Δt
+    return slope
+end
+
+"Back through α (W x + b): dx = β Wᵀ dy, β being α, and α dy xᵀ and α Σ dy are added to the gradients by W and b."
+function linear_gradient!(dx, grads, layer, x, dy::Matrix{T}, α, ones, β=α) where {T}
     BLAS.gemm!('N', 'T', α, dy, x, one(T), grads.weight)
     BLAS.gemv!('N', α, dy, ones, one(T), grads.bias)
-    BLAS.gemm!('T', 'N', α, layer.weight, dy, zero(T), dx)
+    BLAS.gemm!('T', 'N', β, layer.weight, dy, zero(T), dx)
 end
 
 "Adds dx (C, n) to the gradients of the embeddings it came from."

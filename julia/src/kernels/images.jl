@@ -47,17 +47,8 @@ image_room(T, l::ImageLayout) = zeros(T, row_step(l) * (l.height + 2l.border) * 
 
 `work!(range, arguments...)` for ranges that together are 1:count, one for each thread.
 """
-function over_threads(work!, count, arguments...)
-    parts = min(Threads.nthreads(), count)
-    if parts <= 1
-        work!(1:count, arguments...)
-    else
-        Threads.@threads :static for part in 1:parts
-            work!((count*(part-1)÷parts+1):(count*part÷parts), arguments...)
-        end
-    end
-    return nothing
-end
+over_threads(work!::F, count, arguments::Vararg{Any,N}) where {F,N} =
+    in_parts((range, _) -> work!(range, arguments...), count, Threads.nthreads(), typemax(Int))
 
 "Images x (W, H, C, N) -> channels first."
 function load_images!(y, layout::ImageLayout, x)

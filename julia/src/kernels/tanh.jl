@@ -13,19 +13,6 @@ coth_series(::Type{Float64}) =
     (2.0, 1 / 6, -1 / 360, 1 / 15120, -1 / 604800, 1 / 23950080, -691 / 653837184000)
 coth_series(::Type{Float32}) = (2.0f0, Float32(1 / 6), Float32(-1 / 360), Float32(1 / 15120))
 
-"ln 2 as the sum of two numbers, the first with trailing zeros, so that n times it is exact."
-split_log2(::Type{Float64}) = (6.93147180369123816490e-01, 1.90821492927058770002e-10)
-split_log2(::Type{Float32}) = (6.93359375f-1, -2.12194440f-4)
-
-"1.5 times 2 to the bits of a fraction: a small y plus it ends in the bits of y rounded to an integer."
-rounding_shift(::Type{Float64}) = 6755399441055744.0
-rounding_shift(::Type{Float32}) = 12582912.0f0
-
-"2ⁿ for the integer n in the last bits of `shifted`, which is n plus the rounding shift."
-power_of_two(shifted::Float64) = reinterpret(Float64, (reinterpret(Int64, shifted) << 52) + (1023 << 52))
-power_of_two(shifted::Float32) =
-    reinterpret(Float32, (reinterpret(Int32, shifted) << 23) + (Int32(127) << 23))
-
 """
     branchless_tanh(x)
 
@@ -34,10 +21,7 @@ tanh x of a Float64 or Float32 within 2 units in the last place; ±0 and NaN sta
 @inline function branchless_tanh(x::T) where {T<:Union{Float32,Float64}}
     t = -2abs(x)
     t = ifelse(t < -T(60), -T(60), t)
-    shifted = muladd(t, T(1 / log(2)), rounding_shift(T))
-    n, s = shifted - rounding_shift(T), power_of_two(shifted)
-    high, low = split_log2(T)
-    r = muladd(-n, low, muladd(-n, high, t))
+    r, s = split_by_log2(t)
     q = evalpoly(r * r, coth_series(T)) - r
     sr = 2s * r
     return copysign(muladd(1 - s, q, -sr) / muladd(1 + s, q, sr), x)

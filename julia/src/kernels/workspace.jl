@@ -116,6 +116,9 @@ function make_path(name, device="cpu")
     return device == "cpu" ? PATHS[name]() : Reference()
 end
 
+"The path called `name` for arrays like `x`."
+path_for(name, x) = make_path(name, x isa Array ? "cpu" : "cuda")
+
 "A loop over fewer numbers is done before a second thread has begun."
 const NUMBERS_FOR_THREADS = 2^15
 

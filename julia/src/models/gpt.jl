@@ -5,6 +5,8 @@
 #     lie     x ← x + Δt Attn(LN₁ x),   x ← x + Δt MLP(LN₂ x)                                    (Δt = 1: the usual GPT)
 #     strang  x ← x + Δt/2 MLP(LN₂ x),  x ← x + Δt Attn(LN₁ x),  x ← x + Δt/2 MLP(LN₂ x)
 #
+# Δt is a setting, or one parameter for each block, as in the networks `odenet` and `odenet-simplex` of `control_net.jl`.
+#
 # Sources: Vaswani et al., NeurIPS 2017; Radford et al., "Language models are unsupervised multitask learners", 2019;
 # for the reading as an ODE, Lu et al., "Understanding and improving transformer from a multi-particle dynamic system
 # point of view", 2019. Parameter names are nanoGPT's; arrays have channels first: (C, T, B).
@@ -45,7 +47,6 @@ Flux.@layer MLP
 
 "One time step: attention and MLP, by Lie or Strang splitting."
 struct Block{N<:LayerNorm,A<:CausalSelfAttention,M<:MLP}
-    dt::Float64
     strang::Bool
     ln_1::N
     attn::A
@@ -55,12 +56,12 @@ end
 Flux.@layer Block trainable = (ln_1, attn, ln_2, mlp)
 
 "x (C, T, B) -> (C, T, B); `attention` replaces the block's own, for generation."
-function (block::Block)(x, attention=block.attn)
+function (block::Block)(x, dt, attention=block.attn)
     if block.strang
-        x = advance(x, block.dt / 2, block.mlp(block.ln_2(x)))
+        x = advance(x, dt / 2, block.mlp(block.ln_2(x)))
     end
-    x = advance(x, block.dt, attention(block.ln_1(x)))
-    return advance(x, block.strang ? block.dt / 2 : block.dt, block.mlp(block.ln_2(x)))
+    x = advance(x, dt, attention(block.ln_1(x)))
+    return advance(x, block.strang ? dt / 2 : dt, block.mlp(block.ln_2(x)))
 end
 
 """
@@ -70,21 +71,22 @@ Token and position embeddings, blocks, a last layer norm, and a head tied to the
 
 `params` by name as `specs/gpt.jl` has them, linear weights as (out, in); they become the model's arrays, uncopied.
 """
-struct GPT{E<:Embedding,B<:Block,N<:LayerNorm,H<:Dense}
+struct GPT{E<:Embedding,B<:Block,N<:LayerNorm,H<:Dense,V<:AbstractVector}
     config::GPTConfig
     wte::E
     wpe::E
     h::Vector{B}
     ln_f::N
     lm_head::Union{Nothing,H}
+    dt::Union{Nothing,V}
 
-    "Of one type, with a head or without: what is compiled for the one serves the other."
-    function GPT(config, wte::E, wpe::E, h::Vector{B}, ln_f::N, lm_head) where {E,B,N}
+    "Of one type, with a head and learned time steps or without: what is compiled for the one serves the others."
+    function GPT(config, wte::E, wpe::E, h::Vector{B}, ln_f::N, lm_head, dt) where {E,B,V,N<:LayerNorm{V}}
         H = Dense{typeof(identity),typeof(wte.weight),Bool}
-        return new{E,B,N,H}(config, wte, wpe, h, ln_f, lm_head)
+        return new{E,B,N,H,V}(config, wte, wpe, h, ln_f, lm_head, dt)
     end
 end
-Flux.@layer GPT trainable = (wte, wpe, h, ln_f, lm_head)
+Flux.@layer GPT trainable = (wte, wpe, h, ln_f, lm_head, dt)
 
 function GPT(config::GPTConfig, params::AbstractDict)
     dense(name) = Dense(params["$name.weight"], params["$name.bias"])
@@ -93,18 +95,25 @@ function GPT(config::GPTConfig, params::AbstractDict)
         h = "h.$layer"
         attn = CausalSelfAttention(config.heads, dense("$h.attn.c_attn"), dense("$h.attn.c_proj"))
         mlp = MLP(dense("$h.mlp.c_fc"), dense("$h.mlp.c_proj"))
-        Block(config.dt, config.splitting == "strang", norm("$h.ln_1"), attn, norm("$h.ln_2"), mlp)
+        Block(config.splitting == "strang", norm("$h.ln_1"), attn, norm("$h.ln_2"), mlp)
     end
     wte, wpe = Embedding(params["wte.weight"]), Embedding(params["wpe.weight"])
     head = config.tied ? nothing : Dense(params["lm_head.weight"], false)
-    return GPT(config, wte, wpe, blocks, norm("ln_f"), head)
+    return GPT(config, wte, wpe, blocks, norm("ln_f"), head, get(params, "dt", nothing))
 end
+
+"Δt of block k: the setting, or a slice of the parameters, since the numbers of a GPU are not read one by one."
+time_step(m::GPT, k) = m.dt === nothing ? m.config.dt : m.dt[k:k]
+
+"The parameters that an optimizer keeps >= 0 with a fixed sum, and that sum."
+simplex(_) = Pair{String,Float64}[]
+simplex(m::GPT) = m.config.time_steps == "simplex" ? ["dt" => horizon(m.config)] : Pair{String,Float64}[]
 
 "Logits (V, T, B) for the tokens after `tokens` (T, B), which count from 1."
 function (m::GPT)(tokens)
     x = embed(m, tokens, 1:size(tokens, 1))
-    for block in m.h
-        x = block(x)
+    for (k, block) in enumerate(m.h)
+        x = block(x, time_step(m, k))
     end
     return logits(m, x)
 end
@@ -141,8 +150,8 @@ function (m::GPT)(tokens, memory::Memory)
     past, new = memory.length, size(tokens, 1)
     past > 0 && new > 1 && throw(ArgumentError("after the first tokens, a memory takes one token at a time"))
     x = embed(m, tokens, (past+1):(past+new))
-    for (block, keys, values) in zip(m.h, memory.keys, memory.values)
-        x = block(x, x -> remembering(block.attn, x, keys, values, past))
+    for (k, (block, keys, values)) in enumerate(zip(m.h, memory.keys, memory.values))
+        x = block(x, time_step(m, k), x -> remembering(block.attn, x, keys, values, past))
     end
     memory.length = past + new
     return logits(m, x)

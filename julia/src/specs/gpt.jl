@@ -3,9 +3,11 @@
 "The hidden layer of a block's MLP is this many times as wide as the model."
 const MLP_WIDTHS = 4
 const SPLITTINGS = ("lie", "strang")
+"The blocks' time steps: the setting `dt`; parameters; parameters >= 0 whose sum is layers · dt."
+const TIME_STEPS = ("fixed", "learned", "simplex")
 
 """
-    GPTConfig(; vocab, context, layers, heads, width, dt=1.0, splitting="lie", tied=true)
+    GPTConfig(; vocab, context, layers, heads, width, dt=1.0, splitting="lie", tied=true, time_steps="fixed")
 
 Settings of `gpt`. Source: Radford et al., "Language models are unsupervised multitask learners", 2019.
 """
@@ -18,7 +20,11 @@ Base.@kwdef struct GPTConfig
     dt::Float64 = 1.0
     splitting::String = "lie"
     tied::Bool = true
+    time_steps::String = "fixed"
 end
+
+"The time that all blocks together take; where time steps are learned freely, that at the start."
+horizon(config::GPTConfig) = config.layers * config.dt
 
 "Checked settings of a GPT from a dictionary; `where` is named in errors."
 function gpt_config(settings, where)
@@ -31,14 +37,21 @@ function gpt_config(settings, where)
         "dt" => (1.0, value -> value isa Real && !(value isa Bool) && isfinite(value), "a number"),
         "splitting" => choice(SPLITTINGS; default="lie"),
         "tied" => (true, value -> value isa Bool, "true or false"),
+        "time_steps" => choice(TIME_STEPS; default="fixed"),
     ]
     complete = check_settings(settings, known, where)
     config = GPTConfig(; (Symbol(name) => value for (name, value) in complete)...)
-    if config.width % config.heads != 0
-        found = "$(config.heads) heads do not divide the width $(config.width)"
-        throw(InputError(where; expected="settings that go together", found))
-    end
+    problem = contradiction(config)
+    problem === nothing || throw(InputError(where; expected="settings that go together", found=problem))
     return config
+end
+
+"What does not go together in the settings."
+function contradiction(config::GPTConfig)
+    (; width, heads, dt, time_steps) = config
+    width % heads == 0 || return "$heads heads do not divide the width $width"
+    time_steps == "simplex" && !(dt > 0) || return nothing
+    return "time steps on a simplex need a dt above 0, which is their mean, not $dt"
 end
 
 "The settings as JSON types."
@@ -75,6 +88,7 @@ function gpt_params(config::GPTConfig)
     end
     push!(params, "ln_f.weight" => numbers(C), "ln_f.bias" => numbers(C))
     config.tied || push!(params, "lm_head.weight" => linear_weight(V, C))
+    config.time_steps == "fixed" || push!(params, "dt" => numbers(config.layers))
     return params
 end
 

@@ -6,13 +6,16 @@
 
 Weights at the start (GPT-2's, as nanoGPT has them), as a file has them: normal with σ = 0.02, smaller where a branch ends.
 
-The weights that lead back to the residual stream have σ = 0.02 / √(2 layers); biases are 0, layer norms 1 and 0.
+The weights that lead back to the residual stream have σ = 0.02 / √(2 layers); biases are 0, layer norms 1 and 0,
+learned time steps the setting `dt`.
 """
 function initial_params(config::GPTConfig, seed)
     params = Dict{String,Array}()
     for (name, spec) in gpt_params(config)
         shape = reverse(spec.dims)
-        if length(shape) == 1
+        if name == "dt"
+            params[name] = fill(config.dt, shape)
+        elseif length(shape) == 1
             params[name] = fill(endswith(name, "weight") ? 1.0 : 0.0, shape)
         else
             sigma = endswith(name, "c_proj.weight") ? 0.02 / sqrt(2 * config.layers) : 0.02
@@ -99,17 +102,18 @@ end
 function evaluate_checkpoint(file, text, folder, dtype="float32", device="cpu"; batch=12)
     saved = read_checkpoint(file)
     model = load_gpt(saved, file, dtype, device)
+    context = model.config.context
+    tokens = split(checkpoint_corpus(saved, file, text, folder), "validation", context)
+    return mean_loss(model, tokens, context, batch, choose_device(device))
+end
+
+"A text in the tokens of a checkpoint; an InputError where it is one of other characters."
+function checkpoint_corpus(saved, file, text, folder)
     tokenizer = checkpoint_tokenizer(saved, file)
     corpus = open_corpus(text, tokenizer isa CharTokenizer ? "char" : "byte", folder)
-    corpus.tokenizer == tokenizer || throw(
-        InputError(
-            text;
-            expected="a text of the $(vocab(tokenizer)) characters of $file",
-            found="one of $(vocab(corpus.tokenizer)) characters",
-        ),
-    )
-    context = model.config.context
-    return mean_loss(model, split(corpus, "validation", context), context, batch, choose_device(device))
+    corpus.tokenizer == tokenizer && return corpus
+    expected = "a text of the $(vocab(tokenizer)) characters of $file"
+    throw(InputError(text; expected, found="one of $(vocab(corpus.tokenizer)) characters"))
 end
 
 "The tokenizer of a checkpoint."

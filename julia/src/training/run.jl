@@ -64,7 +64,9 @@ function Run(task::TrainingTask, out, versions, device, path)
     end
     model = there(build(task.model, task.config, params, choose_dtype(settings["dtype"])))
     arrays = named_arrays(task.model, task.config, model)
-    optimizer = Optimizer(arrays, optimizer_settings(settings), path; steps_taken=iteration)
+    optimizer = Optimizer(
+        arrays, optimizer_settings(settings), path; steps_taken=iteration, simplex=simplex(model),
+    )
     iteration > 0 && has_moments(optimizer.settings) && restore!(optimizer, saved_moments(saved, there)...)
     gradients = gradients_of(task.model, task.config, path)
     resumed = saved !== nothing

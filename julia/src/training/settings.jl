@@ -13,8 +13,8 @@ const DTYPE = choice(("float32", "float64", "bfloat16"))
 
 "The settings of `train gpt` that no preset holds, with their defaults."
 const GPT_DEFAULTS = Dict{String,Any}(
-    "tokenizer" => "char", "dt" => 1.0, "splitting" => "lie", "tied" => true, "seed" => 1,
-    "dtype" => "float32",
+    "tokenizer" => "char", "dt" => 1.0, "splitting" => "lie", "tied" => true, "time_steps" => "fixed",
+    "seed" => 1, "dtype" => "float32",
 )
 
 "Names and checks of the settings of `train gpt`, in the order of Python's."
@@ -27,6 +27,7 @@ const GPT_SETTINGS = [
     "dt" => (nothing, value -> value isa Real && isfinite(value), "a number"),
     "splitting" => choice(SPLITTINGS),
     "tied" => TRUE_OR_FALSE,
+    "time_steps" => choice(TIME_STEPS),
     "batch" => integer(1),
     "accumulation" => integer(1),
     "iterations" => integer(1),
@@ -66,7 +67,7 @@ end
 
 "The settings of the model for a vocabulary of this size."
 function model_config(settings, vocab)
-    shared = ("context", "layers", "heads", "width", "dt", "splitting", "tied")
+    shared = ("context", "layers", "heads", "width", "dt", "splitting", "tied", "time_steps")
     return gpt_config(
         merge(Dict("vocab" => vocab), Dict(name => settings[name] for name in shared)),
         "train gpt",

@@ -223,7 +223,8 @@ class PlainGPT(nn.Module):
 
     def __init__(self, config: Mapping[str, Any], params: Mapping[str, Tensor]) -> None:
         super().__init__()
-        if (config["splitting"], config["dt"], config["tied"]) != ("lie", 1.0, True):
+        found = (config["splitting"], config["dt"], config["tied"], config.get("time_steps", "fixed"))
+        if found != ("lie", 1.0, True, "fixed"):
             raise InputError("config", expected="the usual GPT: splitting lie, dt 1, tied", found=str(config))
         width = config["width"]
         with torch.device("meta"):

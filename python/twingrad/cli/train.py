@@ -126,6 +126,7 @@ def train_gpt(
     context: Annotated[int | None, typer.Option(help="Tokens that the model sees at once.")] = None,
     dt: Annotated[float, typer.Option(help="Time step of a block.")] = 1.0,
     splitting: Annotated[str, typer.Option(help="lie or strang.")] = "lie",
+    time_steps: Annotated[str, typer.Option(help="fixed, learned, or simplex: learned with a fixed sum.")] = "fixed",
     tied: Annotated[bool, typer.Option(help="Whether the head is the token embedding.")] = True,
     batch: Annotated[int | None, typer.Option(help="Samples that are computed at once, over all processes.")] = None,
     accumulation: Annotated[int | None, typer.Option(help="Batches to a step.")] = None,
@@ -163,7 +164,10 @@ def train_gpt(
         **{"weight_decay": weight_decay, "evaluate_every": evaluate_every, "evaluation_windows": evaluation_windows},
     }
     chosen = {name: value for name, value in given.items() if value is not None}
-    fixed = {"tokenizer": tokenizer, "dt": dt, "splitting": splitting, "tied": tied, "seed": seed, "dtype": dtype}
+    fixed = {
+        **{"tokenizer": tokenizer, "dt": dt, "splitting": splitting, "time_steps": time_steps},
+        **{"tied": tied, "seed": seed, "dtype": dtype},
+    }
     with ExitStack() as held:
         with _team(parallel, device) as team:
             find_side(side)
@@ -174,7 +178,7 @@ def train_gpt(
                 if team is None or team.leads:
                     make_folder(out)
                     held.enter_context(at_work_on(out / side))
-                return _source(text, out)
+                return text_source(text, out)
 
             source = start() if team is None else team.all_or_none(start)
             arguments = {
@@ -195,7 +199,7 @@ def train_gpt(
             console().print(f"{draw_text_training(out)}", soft_wrap=True)
 
 
-def _source(text: Path | None, out: Path) -> Path:
+def text_source(text: Path | None, out: Path) -> Path:
     """The text to train on, and the folder made."""
     from ..data.corpora import standard_library
 

@@ -5,6 +5,8 @@ One block is one time step Δt of x' = Attn(LN x) + MLP(LN x) on the residual st
     lie     x ← x + Δt Attn(LN₁ x),   x ← x + Δt MLP(LN₂ x)                                    (Δt = 1: the usual GPT)
     strang  x ← x + Δt/2 MLP(LN₂ x),  x ← x + Δt Attn(LN₁ x),  x ← x + Δt/2 MLP(LN₂ x)
 
+Δt is a setting, or one parameter for each block, as in the networks `odenet` and `odenet-simplex` of `control_net.py`.
+
 Sources: Vaswani et al., NeurIPS 2017; Radford et al., "Language models are unsupervised multitask learners", 2019;
 for the reading as an ODE, Lu et al., "Understanding and improving transformer from a multi-particle dynamic system
 point of view", 2019. Parameter names are nanoGPT's.
@@ -12,7 +14,7 @@ point of view", 2019. Parameter names are nanoGPT's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -63,28 +65,40 @@ class Block(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.dt, self.splitting = config.dt, config.splitting
+        self.splitting = config.splitting
         self.ln_1 = nn.LayerNorm(config.width, LAYER_NORM_EPS)
         self.attn = CausalSelfAttention(config)
         self.ln_2 = nn.LayerNorm(config.width, LAYER_NORM_EPS)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, memory: LayerMemory | None = None) -> Tensor:
+    def forward(self, x: Tensor, dt: TimeStep, memory: LayerMemory | None = None) -> Tensor:
         """x (B, T, C) -> (B, T, C)."""
         half = self.splitting == "strang"
         if half:
-            x = torch.add(x, self.mlp(self.ln_2(x)), alpha=self.dt / 2)
-        x = torch.add(x, self.attn(self.ln_1(x), memory), alpha=self.dt)
-        return torch.add(x, self.mlp(self.ln_2(x)), alpha=self.dt / 2 if half else self.dt)
+            x = advance(x, dt / 2, self.mlp(self.ln_2(x)))
+        x = advance(x, dt, self.attn(self.ln_1(x), memory))
+        return advance(x, dt / 2 if half else dt, self.mlp(self.ln_2(x)))
+
+
+TimeStep = float | Tensor
+"""A setting, or a learned one: a tensor without axes."""
+
+
+def advance(x: Tensor, dt: TimeStep, velocity: Tensor) -> Tensor:
+    """x + Δt · velocity."""
+    return x + dt * velocity if isinstance(dt, Tensor) else torch.add(x, velocity, alpha=dt)
 
 
 class GPT(nn.Module):
     """Token and position embeddings, blocks, a last layer norm, and a head tied to the token embedding.
 
     Args:
-        config: vocab V, context, layers, heads, width C, dt, splitting, tied.
-        params: as in `specs/gpt.py`; `lm_head.weight` where the head is not tied. They become the parameters, uncopied.
+        config: vocab V, context, layers, heads, width C, dt, splitting, tied, time_steps.
+        params: as in `specs/gpt.py`; `lm_head.weight` where the head is not tied, `dt` (layers,) where time steps are
+            learned. They become the parameters, uncopied.
     """
+
+    dt: nn.Parameter | None
 
     def __init__(self, config: GPTConfig, params: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -95,16 +109,26 @@ class GPT(nn.Module):
             self.h = nn.ModuleList(Block(config) for _ in range(config.layers))
             self.ln_f = nn.LayerNorm(config.width, LAYER_NORM_EPS)
             self.lm_head = None if config.tied else nn.Linear(config.width, config.vocab, bias=False)
+            self.dt = None if config.time_steps == "fixed" else nn.Parameter(torch.empty(config.layers))
         self.load_state_dict(dict(params), assign=True)
 
     def forward(self, tokens: Tensor, memory: Memory | None = None) -> Tensor:
         """Logits (B, T, V) for the tokens after `tokens` (B, T); with a memory, these follow the remembered ones."""
         past = 0 if memory is None else memory.length
         x = self.wte(tokens) + self.wpe(torch.arange(past, past + tokens.shape[1], device=tokens.device))
-        for layer, block in enumerate(self.h):
-            x = block(x, None if memory is None else memory.layers[layer])
+        for layer, (block, dt) in enumerate(zip(self.h, self.time_steps(), strict=True)):
+            x = block(x, dt, None if memory is None else memory.layers[layer])
         head = self.wte.weight if self.lm_head is None else self.lm_head.weight
         return F.linear(self.ln_f(x), head)
+
+    def time_steps(self) -> Sequence[TimeStep]:
+        """Δt of each block."""
+        return [self.config.dt] * self.config.layers if self.dt is None else self.dt.unbind()
+
+    @property
+    def simplex(self) -> Mapping[str, float]:
+        """The parameters that an optimizer keeps >= 0 with a fixed sum, and that sum."""
+        return {"dt": self.config.horizon} if self.config.time_steps == "simplex" else {}
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy, in nats per token, of logits (B, T, V) for targets (B, T)."""

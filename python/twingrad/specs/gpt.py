@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,19 @@ from .arrays import Arrays, ArraySpec, ModelConfig, ModelSpec, float64, ids_belo
 
 MLP_WIDTHS = 4
 """The hidden layer of a block's MLP is this many times as wide as the model."""
+
+
+TimeSteps = Literal["fixed", "learned", "simplex"]
+"""The blocks' time steps: the setting `dt`; parameters; parameters >= 0 whose sum is layers · dt."""
+
+
+def gpt_contradiction(settings: Any) -> str | None:
+    """What does not go together in settings with `width`, `heads`, `dt` and `time_steps`."""
+    if settings.width % settings.heads:
+        return f"{settings.heads} heads do not divide the width {settings.width}"
+    if settings.time_steps == "simplex" and not settings.dt > 0:
+        return f"time steps on a simplex need a dt above 0, which is their mean, not {settings.dt}"
+    return None
 
 
 class GPTConfig(ModelConfig):
@@ -24,12 +37,18 @@ class GPTConfig(ModelConfig):
     dt: float = 1.0
     splitting: Literal["lie", "strang"] = "lie"
     tied: bool = True
+    time_steps: TimeSteps = "fixed"
 
     @model_validator(mode="after")
     def _fits(self) -> GPTConfig:
-        if self.width % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide the width {self.width}")
+        if problem := gpt_contradiction(self):
+            raise ValueError(problem)
         return self
+
+    @property
+    def horizon(self) -> float:
+        """The time that all blocks together take; where time steps are learned freely, that at the start."""
+        return self.layers * self.dt
 
     def check(self, groups: Mapping[str, Arrays]) -> tuple[str, str, str] | None:
         """What is wrong where there are more tokens than the context has room for."""
@@ -60,7 +79,11 @@ def _params(config: GPTConfig) -> dict[str, ArraySpec]:
         }
         params |= {f"h.{layer}.{name}": spec for name, spec in block.items()}
     params |= {"ln_f.weight": float64(C), "ln_f.bias": float64(C)}
-    return params if config.tied else params | {"lm_head.weight": float64(V, C)}
+    if not config.tied:
+        params["lm_head.weight"] = float64(V, C)
+    if config.time_steps != "fixed":
+        params["dt"] = float64(config.layers)
+    return params
 
 
 GPT = ModelSpec(

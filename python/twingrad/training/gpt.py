@@ -32,12 +32,15 @@ from .settings import GPTSettings
 def initial_params(config: GPTConfig, seed: int) -> Arrays:
     """Weights at the start (GPT-2's, as nanoGPT has them): normal with σ = 0.02, smaller where a branch ends.
 
-    The weights that lead back to the residual stream have σ = 0.02 / √(2 layers); biases are 0, layer norms 1 and 0.
+    The weights that lead back to the residual stream have σ = 0.02 / √(2 layers); biases are 0, layer norms 1 and 0,
+    learned time steps the setting `dt`.
     """
     params: Arrays = {}
     for name, spec in MODELS["gpt"].params(config).items():
         shape = tuple(dim for dim in spec.dims if isinstance(dim, int))
-        if len(shape) == 1:
+        if name == "dt":
+            params[name] = np.full(shape, config.dt)
+        elif len(shape) == 1:
             params[name] = np.full(shape, 1.0 if name.endswith("weight") else 0.0)
         else:
             sigma = 0.02 / math.sqrt(2 * config.layers) if name.endswith("c_proj.weight") else 0.02
@@ -156,13 +159,18 @@ def evaluate_checkpoint(file: Path, text: Path, folder: Path, dtype: str, device
     """The loss of a checkpoint on the whole validation part of a text; nats per token."""
     checkpoint = read_checkpoint(file)
     model, where = load_gpt(checkpoint, file, dtype, device), choose_device(device)
+    tokens = checkpoint_corpus(checkpoint, file, text, folder).split("validation", model.config.context)
+    return mean_loss(model, tokens, model.config.context, batch, 0, device=where)
+
+
+def checkpoint_corpus(checkpoint: Checkpoint, file: Path, text: Path, folder: Path) -> Corpus:
+    """A text in the tokens of a checkpoint; raises InputError where it is one of other characters."""
     tokenizer = tokenizer_from_json(checkpoint.data.get("tokenizer"), f"{file}, attribute data, tokenizer")
     corpus = open_corpus(text, tokenizer.kind, folder)
     if corpus.tokenizer != tokenizer:
         expected = f"a text of the {tokenizer.vocab} characters of {file}"
         raise InputError(str(text), expected=expected, found=f"one of {corpus.tokenizer.vocab} characters")
-    tokens = corpus.split("validation", model.config.context)
-    return mean_loss(model, tokens, model.config.context, batch, 0, device=where)
+    return corpus
 
 
 def load_gpt(checkpoint: Checkpoint, file: Path, dtype: str, device: str) -> GPT:

@@ -16,6 +16,7 @@ from ..format import Checkpoint, Training
 from ..schedule import AdamWSettings, SGDSettings
 from ..specs import GPTConfig, MLPConfig, ResNetConfig
 from ..specs.control_net import Method, Network, only_euler_for_net
+from ..specs.gpt import TimeSteps, gpt_contradiction
 from ..specs.mlp import Activation, Loss
 from ..specs.resnet import Variant
 from ..validation import validate
@@ -73,6 +74,7 @@ class GPTSettings(BaseModel):
     dt: float = 1.0
     splitting: Literal["lie", "strang"] = "lie"
     tied: bool = True
+    time_steps: TimeSteps = "fixed"
     batch: int = Field(ge=1)
     accumulation: int = Field(1, ge=1)
     iterations: int = Field(ge=1)
@@ -90,8 +92,8 @@ class GPTSettings(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> GPTSettings:
-        if self.width % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide the width {self.width}")
+        if problem := gpt_contradiction(self):
+            raise ValueError(problem)
         return self
 
     @property
@@ -101,7 +103,7 @@ class GPTSettings(BaseModel):
 
     def config(self, vocab: int) -> GPTConfig:
         """The settings of the model for a vocabulary of this size."""
-        shared = ("context", "layers", "heads", "width", "dt", "splitting", "tied")
+        shared = ("context", "layers", "heads", "width", "dt", "splitting", "tied", "time_steps")
         return GPTConfig(vocab=vocab, **{name: getattr(self, name) for name in shared})
 
     def optimizer_settings(self) -> AdamWSettings:
