@@ -52,7 +52,7 @@ def train_control(
     iterations: Annotated[int, typer.Option(min=0, help="Descent steps in all.")] = 3000,
     seed: Annotated[int, typer.Option(min=0, help="Chooses data and initial parameters.")] = 1,
     layers: Annotated[int, typer.Option(min=1)] = 20,
-    dt: Annotated[float, typer.Option(min=0, help="Time step at the start, which a resnet keeps; 0 for 1/layers.")] = 0.0,
+    dt: Annotated[float, typer.Option(min=0, help="First time step, which a resnet keeps; 0 for 1/layers.")] = 0.0,
     d: Annotated[int, typer.Option(min=2, help="Dimension of the state; the data fill the first two.")] = 2,
     samples: Annotated[int, typer.Option(min=1, help="Training samples.")] = 500,
     samples_test: Annotated[int, typer.Option(min=1, help="Test samples.")] = 500,

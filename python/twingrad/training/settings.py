@@ -51,7 +51,8 @@ class ControlSettings(BaseModel):
     def _fits(self) -> ControlSettings:
         only_euler_for_net(self.network, self.method)
         if self.dt and self.network in OWN_STEPS:
-            raise ValueError(f"network '{self.network}' starts from {OWN_STEPS[self.network]}, so dt must be 0, not {self.dt}")
+            own = OWN_STEPS[self.network]
+            raise ValueError(f"network '{self.network}' starts from {own} and takes dt 0, not {self.dt}")
         return self
 
     def as_json(self) -> dict[str, Any]:
