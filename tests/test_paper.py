@@ -253,6 +253,8 @@ def test_how_the_sides_part(measured):
         assert pair["sides"] == ["torch", "flux"]
         assert pair["first_objective"] == 0.0
         assert pair["apart_at"] == (7 if pair["seed"] == 1 else None)
+        assert pair["largest_objective"] == pytest.approx(0.001 / 1.001 if pair["seed"] == 1 else 1e-9, rel=1e-5)
+        assert pair["last_objective"] == pytest.approx(0.001 / 1.001 if pair["seed"] == 1 else 0.0)
         assert pair["accuracy_test"] == pytest.approx(-0.2 if pair["seed"] == 1 else 0.0)
 
 
@@ -342,6 +344,7 @@ def test_the_report_in_both_languages(report, measured):
     assert float(table[1]["accuracy_test_greatest"]) == summary["accuracy_test"]["greatest"]
     apart = rows(out / "tables" / "experiment-2-paper-sides.csv")
     assert (apart[0]["method"], apart[0]["parted"], apart[0]["apart_at"]) == ("euler", "1", "7")
+    assert float(apart[0]["largest_objective"]) == pytest.approx(0.001 / 1.001)
     assert float(apart[0]["accuracy_mean"]) == pytest.approx(-0.1)
     assert float(apart[0]["accuracy_largest"]) == pytest.approx(0.2)
     french = write(Language("fr"))

@@ -25,7 +25,8 @@ run_training(file, iterations; changes...) = train_control(
     end
 end
 
-@testset "the first time step of a $network" for (network, own) in ("resnet" => 1 / 3, "odenet" => 1 / 3, "net" => 1.0)
+@testset "the first time step of a $network" for (network, own) in
+                                                 ("resnet" => 1 / 3, "odenet" => 1 / 3, "net" => 1.0)
     mktempdir() do folder
         @test all(==(own), run_training(joinpath(folder, "own.h5"), 6; network).arrays["initial/dt"])
         network == "net" && return
@@ -67,7 +68,11 @@ end
     bad("layers: expected an integer, at least 1, found 0", "layers" => 0)
     bad("dt: expected a number, at least 0", "dt" => -0.1)
     bad("dt: expected a number, at least 0", "dt" => Inf)
-    bad("dt: expected 0, since network 'net' starts from time steps of 1, found 0.1", "network" => "net", "dt" => 0.1)
+    bad(
+        "dt: expected 0, since network 'net' starts from time steps of 1, found 0.1",
+        "network" => "net",
+        "dt" => 0.1,
+    )
     bad("dt: expected 0, since network 'odenet-simplex'", "network" => "odenet-simplex", "dt" => 0.1)
     bad("freeze: expected among", "freeze" => ["Q"])
     bad("is no time discretisation", "network" => "net", "method" => "kutta4")

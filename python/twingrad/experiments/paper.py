@@ -294,9 +294,10 @@ def _rounded(array: Array, digits: int) -> Any:
 def _pair(run: Run, one: Training, other: Training) -> dict[str, Any]:
     """How two sides that start from the same numbers part.
 
-    `first_objective` is the relative difference of their objectives before the first step; `apart_at` the first
-    iteration with a relative difference above `APART` (None: there is none); `accuracy_test` the first side's last
-    accuracy on test data less the other's.
+    `first_objective`, `largest_objective` and `last_objective` are relative differences of their objectives on the
+    training data: before the first step, the largest after any, and at the end; `apart_at` is the first iteration
+    with one above `APART` (None: there is none); `accuracy_test` the first side's last accuracy on test data less the
+    other's.
     """
     steps = min(one.iteration, other.iteration) + 1
     a, b = one.history["objective"][:steps], other.history["objective"][:steps]
@@ -307,6 +308,8 @@ def _pair(run: Run, one: Training, other: Training) -> dict[str, Any]:
         "sides": [one.side, other.side],
         **{"dataset": run.dataset, "name": run.name, "seed": run.seed},
         "first_objective": float(differences[0]),
+        "largest_objective": float(differences.max()),
+        "last_objective": float(differences[-1]),
         "apart_at": int(apart[0]) if apart.size else None,
         "accuracy_test": float(next(last_accuracies) - next(last_accuracies)),
     }

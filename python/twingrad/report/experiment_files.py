@@ -191,6 +191,8 @@ class Pair(_Entries):
     name: str
     seed: int
     first_objective: float
+    largest_objective: float
+    last_objective: float
     apart_at: int | None
     accuracy_test: float
 

@@ -17,7 +17,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from .experiment_figures import METHODS
@@ -76,7 +76,7 @@ def curves_figure(measured: Document) -> Figure:
     """Objectives and test accuracies over the iterations, a column for each data set."""
     datasets = list(measured["iterations"])
     figure = Figure(figsize=(max(3.3 * len(datasets), 7.0), 7.4), layout="constrained")
-    rows = figure.subplots(2, len(datasets), squeeze=False, sharex="col", sharey="row")
+    rows = figure.subplots(2, len(datasets), squeeze=False, sharex="col")
     for column, dataset in enumerate(datasets):
         x = np.array(measured["curve"][dataset]) + 1
         for what, panel in zip(("objectives", "accuracies"), rows[:, column], strict=True):
@@ -88,6 +88,11 @@ def curves_figure(measured: Document) -> Figure:
             panel.grid()
         rows[0, column].set(title=dataset, yscale="log")
         rows[1, column].set(xlabel="iteration + 1")
+        rows[0, column].yaxis.set_major_formatter(LogFormatter())
+        rows[0, column].yaxis.set_minor_formatter(LogFormatter())
+    least = min(min(run["accuracies"]) for one in measured["sides"].values() for run in one["runs"])
+    for panel in rows[1]:
+        panel.set_ylim(least - 0.02, 1.02)
     rows[0, 0].set_ylabel("objective $J$, training data")
     rows[1, 0].set_ylabel("accuracy, test data")
     seeds = measured["seeds"]
@@ -131,14 +136,17 @@ def _versions(measured: Document) -> str:
     return "; ".join(made_with(one["versions"]) for one in measured["sides"].values())
 
 
-def _sheet(measured: Document, title: str, margin: float) -> tuple[Figure, list[tuple[Axes, str, str]]]:
-    """A square panel for each data set (row) and network or method (column), and which they are; a margin in inches."""
+def _sheet(measured: Document, title: str, margin: float, above: float) -> tuple[Figure, list[tuple[Axes, str, str]]]:
+    """A square panel for each data set (row) and network or method (column), and which they are.
+
+    `margin` is that on the right, in inches; names are so many points `above` their columns.
+    """
     datasets, names = list(measured["iterations"]), measured["names"]
     figure = Figure(figsize=(2.45 * len(names) + margin, 2.5 * len(datasets) + 1.3), layout="constrained")
     panels = figure.subplots(len(datasets), len(names), squeeze=False)
     figure.suptitle(f"{title}, seed {measured['seeds'][0]}\n{_headline(measured)}", parse_math=False)
     for panel, name in zip(panels[0], names, strict=True):
-        panel.annotate(name, (0.5, 1.0), (0, 20), xycoords="axes fraction", textcoords="offset points", ha="center")
+        panel.annotate(name, (0.5, 1.0), (0, above), xycoords="axes fraction", textcoords="offset points", ha="center")
     for panel, dataset in zip(panels[:, 0], datasets, strict=True):
         panel.set_ylabel(dataset)
     for panel in panels.flat:
@@ -160,7 +168,7 @@ def _shown(measured: Document, side: str, dataset: str, name: str) -> Document:
 
 def regions_figure(measured: Document) -> Figure:
     """What each network says of each point of the plane, the boundaries of both sides, and test samples."""
-    figure, panels = _sheet(measured, "Decision regions", margin=1.2)
+    figure, panels = _sheet(measured, "Decision regions", margin=1.2, above=20)
     sides = list(measured["sides"])
     looks = BOUNDARIES if len(sides) > 1 else (ONLY_BOUNDARY,)
     for panel, dataset, name in panels:
@@ -207,7 +215,7 @@ def _classes() -> list[Line2D]:
 def flows_figure(measured: Document, side: str) -> Figure:
     """The ways of test samples through the layers of one side's networks, over what the classifier says at the end."""
     title = measured["sides"][side]["title"]
-    figure, panels = _sheet(measured, f"Ways of test samples through the layers, {title}", margin=0.6)
+    figure, panels = _sheet(measured, f"Ways of test samples through the layers, {title}", margin=0.6, above=6)
     for panel, dataset, name in panels:
         picture = _shown(measured, side, dataset, name)["picture"]
         states, labels = np.array(picture["states"]), np.array(picture["labels"])  # (N + 1, samples, 2), (samples,)

@@ -92,12 +92,14 @@ def _result(title: str, row: Summary, *, several: bool) -> Row:
 
 def _differences(measured: Paper, language: Language) -> tuple[list[Column], list[Row]]:
     """A row for each data set, network or method, and pair of sides."""
-    accuracy = language("paper.accuracy_difference")
+    objective, accuracy = language("paper.objective_difference"), language("paper.accuracy_difference")
     columns = [
         Column("dataset", language("paper.dataset")),
         Column(measured.varied, language(f"paper.{measured.varied}")),
         Column("sides", language("paper.sides")),
-        Column("first_objective", language("paper.first_objective"), ERROR),
+        Column("first_objective", language("paper.at_the_start"), ERROR, objective),
+        Column("largest_objective", language("paper.largest"), ERROR, objective),
+        Column("last_objective", language("paper.at_the_end"), ERROR, objective),
         Column("parted", language("paper.parted", n=len(measured.seeds)), COUNT),
         Column("apart_at", language("paper.apart_at"), COUNT),
         Column("accuracy_mean", language("paper.mean"), DIFFERENCE, accuracy),
@@ -120,7 +122,10 @@ def _difference(pairs: Sequence[Pair]) -> Row:
     apart = [pair.apart_at for pair in pairs if pair.apart_at is not None]
     accuracies = [pair.accuracy_test for pair in pairs]
     return (
-        *(max(pair.first_objective for pair in pairs), len(apart), min(apart, default=None)),
+        max(pair.first_objective for pair in pairs),
+        max(pair.largest_objective for pair in pairs),
+        max(pair.last_objective for pair in pairs),
+        *(len(apart), min(apart, default=None)),
         *(mean(accuracies), max(abs(one) for one in accuracies)),
     )
 
