@@ -5,13 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 # The short training runs of the report: data set/network/method, and how long; then a mini-GPT on Python's own sources, and an MLP
-# and a narrow ResNet-20 on the digits that come with TwinGrad.
+# and a narrow ResNet-20 on the digits that come with TwinGrad; and the experiments of Benning et al., so much shorter than theirs.
 RUNS              := donut2d/odenet/euler spiral2d/resnet/kutta4 squares2d/odenet-simplex/improved-euler
 ITERATIONS        ?= 1000
 TEXT_RUN          := report/training/text-python
 TEXT_ITERATIONS   ?= 200
 MLP_ITERATIONS    ?= 2000
 RESNET_ITERATIONS ?= 100
+PAPER_SCALE       ?= 0.02
 
 .PHONY: report test setup lint python-test compare-test julia-test format clean
 
@@ -35,6 +36,7 @@ report: setup
 	done
 	$(BIN)/twingrad attack --checkpoint report/training/mlp-digits --out report/experiments/attack-mlp
 	$(BIN)/twingrad experiment depth --part flow --out report/experiments/depth
+	$(BIN)/twingrad experiment paper --seeds 1 --scale $(PAPER_SCALE) --out report/experiments/paper
 	$(BIN)/twingrad report --out report
 
 # Lint and the Python tests need no Julia: they run while it compiles its packages.

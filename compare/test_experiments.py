@@ -1,4 +1,4 @@
-"""Both sides solve the same flows alike, and find the same orders of convergence."""
+"""Both sides solve the same flows alike, find the same orders of convergence, and train the paper's networks alike."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from twingrad import harness
-from twingrad.experiments import orders
+from twingrad.experiments import orders, paper
 from twingrad.training.settings import control_settings
 
 TRAINED = {"dataset": "squares2d", "network": "odenet", "method": "kutta4", "layers": 3, "d": 3}
@@ -57,3 +57,25 @@ def assert_alike(measured: dict) -> None:
             one, other = torch[method][kind], flux[method][kind]
             assert one["fitted"] == other["fitted"]
             assert one["order"] == pytest.approx(other["order"], abs=1e-3)
+
+
+@pytest.mark.parametrize("part", paper.PARTS)
+def test_the_experiments_of_the_paper(
+    part: str, both_live: harness.Sides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first steps of a network or method on each data set, from the same numbers."""
+    monkeypatch.setattr(paper, "Worker", lambda name, **_: nullcontext(both_live.workers[name]))
+    names, sides = {"networks": ["resnet", "odenet-simplex"], "methods": ["euler", "kutta3"]}, list(both_live.workers)
+    chosen = paper.runs([part], [1, 2], datasets=["donut1d", "spiral2d"], names=names, scale=0.001)
+    assert paper.train(chosen, sides, tmp_path, threads=1, silence_seconds=300.0) == {}
+    measured = paper.document(part, chosen, sides, tmp_path, {}, "")
+    assert len(measured["pairs"]) == len(chosen) == 8
+    for pair in measured["pairs"]:
+        assert pair["first_objective"] <= 1e-15, pair
+        assert pair["apart_at"] is None, pair
+        assert pair["accuracy_test"] == 0.0, pair
+    torch, flux = (measured["sides"][name] for name in ("torch", "flux"))
+    assert [one["iteration"] for one in torch["summary"]] == [one["iteration"] for one in flux["summary"]]
+    for one, other in zip(torch["runs"], flux["runs"], strict=True):
+        assert one["objectives"] == pytest.approx(other["objectives"], rel=1e-12)
+        assert one["dt"] == pytest.approx(other["dt"], rel=1e-12)

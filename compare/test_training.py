@@ -20,6 +20,7 @@ PATH_BOUND = 1e-8
 RUNS = [
     {"dataset": "donut1d", "network": "net", "method": "euler", "layers": 3},
     {"dataset": "donut2d", "network": "resnet", "method": "kutta4", "layers": 20},
+    {"dataset": "donut1d", "network": "resnet", "method": "kutta3", "layers": 4, "dt": 0.1},
     {"dataset": "squares2d", "network": "odenet", "method": "improved-euler", "layers": 6, "freeze": ("W", "mu")},
     {"dataset": "spiral2d", "network": "odenet-simplex", "method": "kutta3", "layers": 4, "d": 3},
     {"dataset": "spiral2d", "network": "odenet", "method": "euler", "gradient": "ad", "layers": 4},

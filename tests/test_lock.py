@@ -244,6 +244,7 @@ COMMANDS = {
     "bench": ("bench.json", ("bench", "--quick", "--out", "bench.json")),
     "report": ("report", ("report", "--out", ".")),
     "experiment depth": ("depth", ("experiment", "depth", "--out", ".")),
+    "experiment paper": ("paper", ("experiment", "paper", "--out", ".")),
     "attack": ("attack", ("attack", "--checkpoint", "torch.h5", "--out", ".")),
     "fixtures": ("cases", ("fixtures", "--out", "cases")),
     "record": ("shared_fixtures/recorded", ("record",)),

@@ -56,6 +56,38 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
     assert_equal(whole, train(tmp_path, 30, "parts.h5"))
 
 
+@pytest.mark.parametrize(("network", "dt", "expected"), [("resnet", 0.1, 0.1), ("odenet", 0.25, 0.25), ("net", 0, 1.0)])
+def test_the_first_time_step(tmp_path, network, dt, expected):
+    trained = train(tmp_path, 6, network=network, dt=dt)
+    assert trained.initial["dt"].tolist() == [expected] * 3
+    assert (trained.params["dt"].tolist() == [expected] * 3) == (network != "odenet")
+    own = train(tmp_path, 6, "own.h5", network=network)
+    assert own.initial["dt"].tolist() == [1.0 if network == "net" else 1 / 3] * 3
+    assert (own.history["objective"][0] == trained.history["objective"][0]) == (network == "net")
+
+
+@pytest.mark.parametrize("network", ["net", "odenet-simplex"])
+def test_networks_with_time_steps_of_their_own_take_no_other(network):
+    with pytest.raises(InputError, match=f"network '{network}' starts from time steps .* takes dt 0, not 0.1"):
+        control_settings({**SMALL, "network": network, "dt": 0.1})
+
+
+@pytest.mark.parametrize("dt", [-0.1, float("inf"), float("nan"), "x"])
+def test_time_steps_that_are_none(dt):
+    with pytest.raises(InputError, match="dt: expected"):
+        control_settings({**SMALL, "dt": dt})
+
+
+def test_a_file_from_before_a_setting_goes_on(tmp_path):
+    whole = train(tmp_path, 9, "whole.h5")
+    first = train(tmp_path, 4, "parts.h5")
+    settings = {name: value for name, value in first.settings.items() if name != "dt"}
+    dataclasses.replace(first, settings=settings).write(tmp_path / "parts.h5")
+    with pytest.raises(InputError, match=r"setting dt: expected 0\.5, found 0\.0"):
+        train(tmp_path, 9, "parts.h5", dt=0.5)
+    assert_equal(train(tmp_path, 9, "parts.h5"), whole)
+
+
 def test_a_complete_training_is_left_alone(tmp_path):
     train(tmp_path, 5)
     stamp = (tmp_path / "torch.h5").stat().st_mtime_ns

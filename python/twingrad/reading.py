@@ -19,7 +19,7 @@ from .errors import InputError, one_of
 from .format import hdf5, read_case, read_checkpoint, read_recorded, read_result, read_training
 from .report.classified import read_classified
 from .report.comparison_file import read_comparison
-from .report.experiment_files import Attack, Degradation, Orders, read_experiment
+from .report.experiment_files import Attack, Degradation, Orders, Paper, read_experiment
 
 Values = Mapping[str, Any]
 
@@ -134,5 +134,6 @@ READERS: dict[str, Callable[[Path, Path], str]] = {
     "convergence": partial(_json, partial(read_experiment, kind=Orders)),
     "degradation": partial(_json, partial(read_experiment, kind=Degradation)),
     "attack": partial(_json, partial(read_experiment, kind=Attack)),
+    "paper": partial(_json, partial(read_experiment, kind=Paper)),
     "classified": partial(_json, read_classified),
 }

@@ -6,12 +6,19 @@ const GRID_POINTS, GRID_EDGE = 101, 1.2
 const FREEZABLE = ("K", "b", "W", "mu", "dt")
 const GRADIENTS = ("ad", "manual")
 
-"The settings of a training that the user need not give."
+"The networks whose first time steps cannot be chosen, and what they are."
+const OWN_STEPS = Dict("net" => "time steps of 1", "odenet-simplex" => "time steps with the sum 1")
+
+"""
+The settings of a training that the user need not give. `dt` is the time step at the start, which a `resnet` keeps; 0 for what the
+network has: 1/layers, or 1 in a `net`.
+"""
 const DEFAULT_SETTINGS = Dict{String,Any}(
     "dataset" => "donut2d",
     "network" => "odenet",
     "method" => "euler",
     "layers" => 20,
+    "dt" => 0.0,
     "d" => 2,
     "samples" => 500,
     "samples_test" => 500,
@@ -28,6 +35,7 @@ const CONTROL_SETTINGS = [
     "network" => choice(NETWORKS),
     "method" => choice(METHODS),
     "layers" => integer(1),
+    "dt" => at_least(0),
     "d" => integer(2),
     "samples" => integer(1),
     "samples_test" => integer(1),
@@ -48,15 +56,26 @@ function control_settings(values)
     settings = check_settings(merge(DEFAULT_SETTINGS, Dict{String,Any}(values)), CONTROL_SETTINGS, where)
     shared = Dict("network" => settings["network"], "method" => settings["method"], "scale" => "mean")
     control_net_config(shared, where)
+    network = settings["network"]
+    settings["dt"] = Float64(settings["dt"])
+    settings["dt"] > 0 && haskey(OWN_STEPS, network) &&
+        throw(
+            InputError(
+                "$where, dt";
+                expected="0, since network '$network' starts from $(OWN_STEPS[network])",
+                found="$(settings["dt"])",
+            ),
+        )
     return settings
 end
 
-"Parameters at the start, as a file has them: K and W standard normal, b and μ zero, Δt as the network has it."
+"Parameters at the start, as a file has them: K and W standard normal, b and μ zero, Δt as set, or as the network has it."
 function initial_params(settings)
     N, d = settings["layers"], settings["d"]
     params = Dict{String,Array}(normal_params(["K" => (d, d, N), "W" => (d, 1)], settings["seed"]))
     params["b"], params["mu"] = zeros(d, N), zeros(1)
-    params["dt"] = fill(settings["network"] == "net" ? 1.0 : 1.0 / N, N)
+    own = settings["network"] == "net" ? 1.0 : 1.0 / N
+    params["dt"] = fill(settings["dt"] > 0 ? settings["dt"] : own, N)
     return params
 end
 
@@ -80,7 +99,7 @@ function train_control(settings, iterations, file; versions, progress=_ -> nothi
     history = Dict{String,Vector}()
     if isfile(file)
         saved = read_training(file)
-        resume_check(file, saved, settings, iterations)
+        resume_check(file, saved, settings, iterations; defaults=DEFAULT_SETTINGS)
         finished =
             saved.status == "converged" || (saved.status == "complete" && saved.iteration == iterations)
         finished && return saved

@@ -188,13 +188,16 @@ function preset(model, name)
     return Dict{String,Any}(known[name])
 end
 
-"Refuse to go on from a file that another training wrote, or one that is already further."
-function resume_check(file, saved, settings, iterations)
+"""
+Refuse to go on from a file that another training wrote, or one that is already further. `defaults` stand in for settings that
+the file lacks, since it is older than they are.
+"""
+function resume_check(file, saved, settings, iterations; defaults=Dict{String,Any}())
     hint = ANOTHER_OUT
     saved.side == "flux" ||
         throw(InputError("$file, attribute side"; expected="'flux'", found="'$(saved.side)'", hint))
     for (name, value) in settings
-        found = get(saved.settings, name, nothing)
+        found = get(saved.settings, name, get(defaults, name, nothing))
         found == value ||
             throw(InputError("$file, setting $name"; expected=repr(value), found=repr(found), hint))
     end

@@ -260,6 +260,28 @@ def _experiments() -> dict[str, dict[str, Any]]:
             **{"kind": "images", "epsilons": [0.0, 0.1], "labels": [1, 2], "classified_differently": [0, 0]},
             "sides": {"torch": {**side, "accuracies": [1.0, 0.5]}},
         },
+        "paper": _paper(about, side),
+    }
+
+
+def _paper(about: dict[str, Any], side: dict[str, Any]) -> dict[str, Any]:
+    statistics = {"mean": 0.5, "deviation": None, "least": 0.5, "greatest": 0.5}
+    measured = ("iteration", "objective", "objective_test", "accuracy_train", "accuracy_test")
+    trained = {"dataset": "donut1d", "name": "odenet"}
+    picture = {"labels": [1], "states": [[[0.5, 0.5]], [[1.0, 0.5]]], "normal": [1.0, 0.5], "offset": 0.5}
+    picture |= {"grid_axis": [-1.0, 1.0], "grid_prediction": [[0.25, 0.5], [0.5, 0.75]]}
+    run = {**trained, "seed": 1, "accuracy_test": 0.5, "dt": [1.5], "objectives": [0.5], "accuracies": [0.5]}
+    return {
+        **{**about, "format": "twingrad-paper", "part": "networks", "varied": "network", "names": ["odenet"]},
+        "settings": {"method": "euler", "layers": 1, "samples": 2, "samples_test": 2, "freeze": ["mu"]},
+        **{"seeds": [1], "iterations": {"donut1d": 2}, "curve": {"donut1d": [0]}, "apart": 1e-6, "pairs": []},
+        "sides": {
+            "torch": {
+                **side,
+                "runs": [{**run, "picture": picture}],
+                "summary": [{**trained, **dict.fromkeys(measured, statistics)}],
+            }
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""Experiments: depth."""
+"""Experiments: depth, paper."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from .app import (
 PARTS = ("flow", "training")
 RANDOM_FLOW = {"seed": 1, "layers": 4, "dataset": "spiral2d"}
 """What takes the place of options that are not given."""
+ACCURACIES = ("accuracy_train", "accuracy_test")
 
 Document = Mapping[str, Any]
 
@@ -74,6 +75,51 @@ def depth(
             ended_well &= _train_networks(out, names, *numbers, given, data, threads, time_limit)
     if not ended_well:
         raise typer.Exit(DISAGREEMENT)
+
+
+@experiment_app.command("paper")
+def paper(
+    out: Annotated[Path, typer.Option(help="Folder for the trainings, the measured numbers and the figures.")],
+    part: Annotated[
+        str, typer.Option(help="networks (20 layers, 500 samples), methods (15 layers, 1000 samples), or all.")
+    ] = "all",
+    sides: Annotated[str, typer.Option("--sides", "--side", help="Sides, separated by commas. Default: all.")] = "",
+    datasets: Annotated[str, typer.Option(help="Of donut1d, donut2d, squares2d, spiral2d. Default: all.")] = "",
+    networks: Annotated[str, typer.Option(help="Of net, resnet, odenet, odenet-simplex. Default: all.")] = "",
+    methods: Annotated[str, typer.Option(help="Of euler, improved-euler, kutta3, kutta4. Default: all.")] = "",
+    seeds: Annotated[str, typer.Option(help="Each seed trains everything, on data of its own.")] = "1,2,3",
+    scale: Annotated[float, typer.Option(min=0, help="Iterations, as a part of the paper's.")] = 1.0,
+    freeze: Annotated[str, typer.Option(help="Parameters to leave alone; W,mu as in the authors' script.")] = "",
+    threads: Threads = 1,
+    time_limit: TimeLimit = 300.0,
+) -> None:
+    """Benning et al. 2019: four data sets, four networks and four Runge-Kutta methods, several seeds, on both sides.
+
+    The same command again goes on where an interrupted one stopped.
+    """
+    from ..experiments import paper
+    from ..files import make_folder
+    from ..sides import side
+    from ..sides import sides as all_sides
+
+    parts = list(paper.PARTS) if choose(part, "--part", (*paper.PARTS, "all")) == "all" else [part]
+    names = [side(name).name for name in _names(sides)] or list(all_sides())
+    chosen = paper.runs(
+        parts,
+        _numbers("--seeds", seeds),
+        datasets=_names(datasets),
+        names={"networks": _names(networks), "methods": _names(methods)},
+        scale=scale,
+        freeze=_names(freeze),
+    )
+    make_folder(out)
+    with at_work_on(out / "paper"):
+        if not _reproduce(out, names, chosen, threads, time_limit):
+            raise typer.Exit(DISAGREEMENT)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _numbers(option: str, text: str) -> list[int]:
@@ -229,3 +275,60 @@ def _print_networks(measured: Document) -> None:
     )
     for name, reason in measured["not_run"].items():
         console().print(f"NOT RUN: {side(name).title}: {reason}", soft_wrap=True)
+
+
+def _reproduce(out: Path, names: Sequence[str], chosen: Sequence[Any], threads: int, time_limit: float) -> bool:
+    """Train, save, print and draw the paper's experiments; whether every side ran that can."""
+    from ..experiments import paper
+    from ..experiments.orders import save
+    from ..report.paper_figures import draw_paper
+    from ..sides import is_available
+
+    folder = out / "training"
+    steps = sum(run.iterations for run in chosen)
+    before = {run: sum(one.iterations for one in chosen[:place]) for place, run in enumerate(chosen)}
+    with progress_bar("steps") as bar:
+        task = bar.add_task("starting the sides", total=steps * len(names))
+
+        def show(name: str, run: paper.Run, state: Mapping[str, Any]) -> None:
+            done = names.index(name) * steps + before[run] + state["iteration"]
+            text = f"{name} {run.folder} objective {state['objective']:.2e} accuracy {state['accuracy_test']:.3f}"
+            bar.update(task, description=text, completed=done)
+
+        not_run = paper.train(chosen, names, folder, threads=threads, silence_seconds=time_limit, on_progress=show)
+    for part in dict.fromkeys(run.part for run in chosen):
+        measured = paper.document(part, chosen, names, folder, not_run, typed_command())
+        _print_paper(measured)
+        for file in (save(measured, out / f"paper-{part}.json", indent=None), *draw_paper(measured, out)):
+            console().print(f"{file}", soft_wrap=True)
+    return not [name for name in not_run if is_available(name)]
+
+
+def _print_paper(measured: Document) -> None:
+    """The table of the last objectives and accuracies, and how far the sides are apart."""
+    from ..report.paper_figures import paper_title
+    from ..sides import side
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in ("data", measured["varied"], "side"):
+        table.add_column(head, no_wrap=True)
+    for head in ("objective", "accuracy, training", "accuracy, test"):
+        table.add_column(head, justify="right", no_wrap=True)
+    by_side = [(one["title"], one["summary"]) for one in measured["sides"].values()]
+    for rows in zip(*(rows for _, rows in by_side), strict=True):
+        for (title, _), row in zip(by_side, rows, strict=True):
+            shown = (
+                _with_deviation(row["objective"], ".2e"),
+                *(_with_deviation(row[what], ".3f") for what in ACCURACIES),
+            )
+            table.add_row(row["dataset"], row["name"], title, *shown)
+    console().print(table)
+    seeds = ", ".join(str(seed) for seed in measured["seeds"])
+    console().print(f"{paper_title(measured)}; means over the seeds {seeds} ± standard deviation", soft_wrap=True)
+    for name, reason in measured["not_run"].items():
+        console().print(f"NOT RUN: {side(name).title}: {reason}", soft_wrap=True)
+
+
+def _with_deviation(found: Mapping[str, float | None], spec: str) -> str:
+    deviation = found["deviation"]
+    return format(found["mean"], spec) + ("" if deviation is None else f" ± {deviation:{spec}}")

@@ -195,8 +195,8 @@ def agreement(one: Convergence, other: Convergence) -> dict[str, Any]:
     }
 
 
-def save(measured: Mapping[str, Any], file: Path) -> Path:
-    """Write the document as JSON, atomically."""
+def save(measured: Mapping[str, Any], file: Path, indent: int | None = 1) -> Path:
+    """Write the document as JSON, atomically; without an indent it is one line, which suits long arrays."""
     with replacing(file) as temporary:
-        temporary.write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+        temporary.write_text(json.dumps(measured, indent=indent) + "\n", "utf-8")
     return file

@@ -1,12 +1,13 @@
-"""The saved numbers of experiments: what the report reads of convergence.json, degradation.json and attack.json."""
+"""The saved numbers of experiments: what the report reads of their JSON files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations, product
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import InputError
 from ..files import read_json
@@ -112,7 +113,130 @@ class Attack(_Measured):
     sides: dict[str, _AttackSide]
 
 
-Experiment = TypeVar("Experiment", Orders, Degradation, Attack)
+class Statistics(_Entries):
+    """What the seeds have in common; the standard deviation of a single one is None."""
+
+    mean: float
+    deviation: float | None
+    least: float
+    greatest: float
+
+
+class Summary(_Entries):
+    """The end of the trainings of a network or method on a data set."""
+
+    dataset: str
+    name: str
+    iteration: Statistics
+    objective: Statistics
+    objective_test: Statistics
+    accuracy_train: Statistics
+    accuracy_test: Statistics
+
+
+Two = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class _PaperPicture(_Entries):
+    labels: list[Literal[0, 1]] = Field(min_length=1)
+    states: list[list[Two]] = Field(min_length=1)
+    normal: Two
+    offset: float
+    grid_axis: list[float] = Field(min_length=2)
+    grid_prediction: list[list[float]]
+
+    @model_validator(mode="after")
+    def _fits(self) -> _PaperPicture:
+        if any(len(layer) != len(self.labels) for layer in self.states):
+            raise ValueError("states of other samples than the labels")
+        side = len(self.grid_axis)
+        if len(self.grid_prediction) != side or any(len(row) != side for row in self.grid_prediction):
+            raise ValueError(f"predictions on another grid than {side} times {side}")
+        return self
+
+
+class PaperRun(_Entries):
+    """A training of the paper's experiments; the first seed's have a picture."""
+
+    dataset: str
+    name: str
+    seed: int
+    accuracy_test: float
+    dt: list[float]
+    objectives: list[float]
+    accuracies: list[float]
+    picture: _PaperPicture | None = None
+
+
+class _PaperSide(_Side):
+    runs: list[PaperRun]
+    summary: list[Summary]
+
+
+class _PaperSettings(_Entries):
+    network: str | None = None
+    method: str | None = None
+    layers: int = Field(ge=1, le=10_000)
+    samples: int
+    samples_test: int
+    dt: float | None = None
+    freeze: list[str]
+
+
+class Pair(_Entries):
+    """How two sides part in one training."""
+
+    sides: list[str] = Field(min_length=2, max_length=2)
+    dataset: str
+    name: str
+    seed: int
+    first_objective: float
+    largest_objective: float
+    last_objective: float
+    apart_at: int | None
+    accuracy_test: float
+
+
+class Paper(_Measured):
+    """A part of the paper's experiments."""
+
+    format: Literal["twingrad-paper"]
+    part: Literal["networks", "methods"]
+    varied: Literal["network", "method"]
+    names: list[str] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+    settings: _PaperSettings
+    iterations: dict[str, int] = Field(min_length=1)
+    curve: dict[str, list[int]]
+    apart: float
+    sides: dict[str, _PaperSide]
+    pairs: list[Pair]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Paper:
+        """Every side has a run for every data set, name and seed, of the sizes that the figures need."""
+        chosen = list(product(self.seeds, self.iterations, self.names))
+        for side, one in self.sides.items():
+            found = [(run.seed, run.dataset, run.name) for run in one.runs]
+            if sorted(found) != sorted(chosen):
+                raise ValueError(f"side {side}: other trainings than each seed, data set and name once")
+            if [(row.dataset, row.name) for row in one.summary] != list(product(self.iterations, self.names)):
+                raise ValueError(f"side {side}: a summary of other trainings")
+            for run in one.runs:
+                points = {len(run.objectives), len(run.accuracies), len(self.curve.get(run.dataset, []))}
+                if len(points) > 1 or points == {0}:
+                    raise ValueError(f"side {side}: curves of other lengths than in 'curve'")
+                if len(run.dt) != self.settings.layers:
+                    raise ValueError(f"side {side}: {len(run.dt)} time steps of {self.settings.layers} layers")
+                if run.seed == self.seeds[0] and run.picture is None:
+                    raise ValueError(f"side {side}: no picture of seed {run.seed}")
+        pairs = {(a, b, *one) for a, b in combinations(self.sides, 2) for one in chosen}
+        if {(*pair.sides, pair.seed, pair.dataset, pair.name) for pair in self.pairs} != pairs:
+            raise ValueError("pairs of other trainings")
+        return self
+
+
+Experiment = TypeVar("Experiment", Orders, Degradation, Attack, Paper)
 
 
 def find_experiments(out: Path, name: str) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The section on experiments: orders of convergence, plain and residual networks, adversarial examples."""
+"""The section on experiments: orders of convergence, plain and residual networks, adversarial examples, the paper."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from .attack_figures import draw_attack
 from .degradation_figures import draw_degradation
 from .document import COUNT, Column, Form, Paragraph, Part, Picture, Row, Section, Table
 from .experiment_figures import draw_convergence
-from .experiment_files import Attack, Degradation, Orders, find_experiments, read_experiment
+from .experiment_files import Attack, Degradation, Orders, Paper, find_experiments, read_experiment
 from .image_figures import data_set
 from .language import Language, Pieces
+from .paper_figures import draw_paper
+from .paper_page import paper_section
 from .parts import made_by, provenance, side_title
 
 ORDER, LOSS, ACCURACY, STRENGTH = Form(".3f"), Form(".4f"), Form(".4f"), Form("g")
@@ -22,11 +24,14 @@ SAVED_PICTURES = ("adversarial", "regions")
 """Pictures of an attack that are shown as they were saved: what they are drawn from is not in attack.json."""
 
 
+PAPER_PARTS = ("networks", "methods")
+
+
 @dataclass(frozen=True)
 class ExperimentRun:
     """An experiment's numbers and the figures of them."""
 
-    measured: Orders | Degradation | Attack
+    measured: Orders | Degradation | Attack | Paper
     files: Sequence[Path]
 
 
@@ -44,6 +49,10 @@ def experiment_runs(out: Path) -> list[ExperimentRun]:
         saved = [file.with_name(f"{name}.png") for name in SAVED_PICTURES]
         drawn = draw_attack(attack.model_dump(), file.parent)
         found.append(ExperimentRun(attack, [*drawn, *(picture for picture in saved if picture.exists())]))
+    for part in PAPER_PARTS:
+        for file in find_experiments(out, f"paper-{part}"):
+            paper = read_experiment(file, Paper)
+            found.append(ExperimentRun(paper, draw_paper(paper.model_dump(), file.parent)))
     return found
 
 
@@ -55,6 +64,9 @@ def experiment_section(runs: Sequence[ExperimentRun], language: Language) -> Sec
 
 def _run(place: int, run: ExperimentRun, language: Language) -> Section:
     measured = run.measured
+    if isinstance(measured, Paper):
+        not_run, note = _not_run(measured, language), _note(measured, language)
+        return paper_section(place, measured, run.files, not_run, note, language)
     match measured:
         case Orders():
             kind, subject, table = "orders", _flow(measured, language), _orders(measured, language)
@@ -76,14 +88,14 @@ def _run(place: int, run: ExperimentRun, language: Language) -> Section:
     return Section(language(f"{kind}.title", subject=subject), parts, f"experiment-{place}")
 
 
-def _note(measured: Orders | Degradation | Attack, language: Language) -> Pieces:
+def _note(measured: Orders | Degradation | Attack | Paper, language: Language) -> Pieces:
     answered = measured.sides.values()
     processors = dict.fromkeys(str(one.versions.get("processor", "")) for one in answered)
     made = [made_by(one.title, one.versions, language) for one in answered]
     return provenance(language, [*filter(None, processors)], made, measured.created, [measured.command])
 
 
-def _not_run(measured: Orders | Degradation | Attack, language: Language) -> list[Part]:
+def _not_run(measured: Orders | Degradation | Attack | Paper, language: Language) -> list[Part]:
     return [
         Paragraph((language("experiments.not_run", side=side_title(name), reason=reason.splitlines()[0]),))
         for name, reason in measured.not_run.items()

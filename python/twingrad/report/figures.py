@@ -140,7 +140,8 @@ def run_title(training: Training, language: Language = ENGLISH) -> str:
     settings = settings_of(training)
     size = language.count("count.layer", settings.layers)
     width = "" if settings.d == 2 else f", d = {settings.d}"
-    return f"{settings.dataset}, {settings.network}, {settings.method}, {size}{width}"
+    step = f", Δt = {settings.dt:g}" if settings.dt else ""
+    return f"{settings.dataset}, {settings.network}, {settings.method}, {size}{step}{width}"
 
 
 def settings_of(training: Training) -> ControlSettings:

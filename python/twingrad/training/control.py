@@ -31,10 +31,10 @@ GRID_POINTS, GRID_EDGE = 101, 1.2
 
 
 def initial_params(settings: ControlSettings) -> Arrays:
-    """Parameters at the start: K and W standard normal, b and μ zero, Δt as the network has it."""
+    """Parameters at the start: K and W standard normal, b and μ zero, Δt as set, or as the network has it."""
     N, d = settings.layers, settings.d
     normal = normal_params({"K": (N, d, d), "W": (1, d)}, settings.seed)
-    dt = np.full(N, 1.0 if settings.network == "net" else 1.0 / N)
+    dt = np.full(N, settings.dt or (1.0 if settings.network == "net" else 1.0 / N))
     return {"K": normal["K"], "b": np.zeros((N, d)), "W": normal["W"], "mu": np.zeros(1), "dt": dt}
 
 

@@ -22,17 +22,23 @@ from ..specs.resnet import Variant
 from ..validation import validate
 
 ANOTHER_OUT = "Choose another --out, or remove the file."
+OWN_STEPS: dict[Network, str] = {"net": "time steps of 1", "odenet-simplex": "time steps with the sum 1"}
+"""The networks whose first time steps cannot be chosen, and what they are."""
 
 
 class ControlSettings(BaseModel):
-    """Settings of `twingrad train control`, stored in the training file."""
+    """Settings of `twingrad train control`, stored in the training file.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    `dt` is the time step at the start, which a `resnet` keeps; 0 for what the network has: 1/layers, or 1 in a `net`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dataset: Literal["donut1d", "donut2d", "squares2d", "spiral2d"]
     network: Network
     method: Method
     layers: int = Field(20, ge=1, le=10_000)
+    dt: float = Field(0.0, ge=0)
     d: int = Field(2, ge=2, le=1_000)
     samples: int = Field(500, ge=1)
     samples_test: int = Field(500, ge=1)
@@ -45,6 +51,9 @@ class ControlSettings(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> ControlSettings:
         only_euler_for_net(self.network, self.method)
+        if self.dt and self.network in OWN_STEPS:
+            own = OWN_STEPS[self.network]
+            raise ValueError(f"network '{self.network}' starts from {own} and takes dt 0, not {self.dt}")
         return self
 
     def as_json(self) -> dict[str, Any]:
@@ -216,13 +225,17 @@ def preset(model: str, name: str) -> dict[str, Any]:
 
 
 def resume_check(file: Path, saved: Training | Checkpoint, side: str, settings: BaseModel, iterations: int) -> None:
-    """Refuse to go on from a file that another training wrote, or one that is already further."""
+    """Refuse to go on from a file that another training wrote, or one that is already further.
+
+    A setting that the file lacks, since it is older than the setting, has its default.
+    """
     if saved.side != side:
         raise InputError(f"{file}, attribute side", expected=repr(side), found=repr(saved.side), hint=ANOTHER_OUT)
     for name, value in settings.model_dump(mode="json").items():
-        if saved.settings.get(name) != value:
-            where, found = f"{file}, setting {name}", repr(saved.settings.get(name))
-            raise InputError(where, expected=repr(value), found=found, hint=ANOTHER_OUT)
+        field = type(settings).model_fields[name]
+        found = saved.settings.get(name, None if field.is_required() else field.default)
+        if found != value:
+            raise InputError(f"{file}, setting {name}", expected=repr(value), found=repr(found), hint=ANOTHER_OUT)
     if saved.iteration > iterations:
         where, expected = f"{file}, attribute iteration", f"at most {iterations}"
         raise InputError(where, expected=expected, found=str(saved.iteration), hint=ANOTHER_OUT)
