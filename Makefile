@@ -37,6 +37,7 @@ report: setup
 	$(BIN)/twingrad attack --checkpoint report/training/mlp-digits --out report/experiments/attack-mlp
 	$(BIN)/twingrad experiment depth --part flow --out report/experiments/depth
 	$(BIN)/twingrad experiment paper --seeds 1 --scale $(PAPER_SCALE) --out report/experiments/paper
+	$(BIN)/twingrad experiment flow --quick --finest 16 --out report/experiments/flow
 	$(BIN)/twingrad report --out report
 
 # Lint and the Python tests need no Julia: they run while it compiles its packages.

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from twingrad import harness
+from twingrad.experiments import flow as transformer
 from twingrad.experiments import orders, paper
 from twingrad.training.settings import control_settings
 
@@ -79,3 +80,33 @@ def test_the_experiments_of_the_paper(
     for one, other in zip(torch["runs"], flux["runs"], strict=True):
         assert one["objectives"] == pytest.approx(other["objectives"], rel=1e-12)
         assert one["dt"] == pytest.approx(other["dt"], rel=1e-12)
+
+
+def test_both_sides_solve_the_flow_of_a_mini_gpt_alike(
+    both_live: harness.Sides, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With time steps that were learned, by either side's training, of either splitting."""
+    monkeypatch.setattr(transformer, "Worker", lambda name, **_: nullcontext(both_live.workers[name]))
+    text = tmp_path / "text.txt"
+    text.write_text("To be, or not to be: that is the question. " * 20, "utf-8")
+    small = {"width": 8, "context": 8, "heads": 2, "batch": 2, "iterations": 3, "dtype": "float64"}
+    variants = [
+        transformer.Variant("a", 2, time_steps="simplex"),
+        transformer.Variant("b", 1, splitting="strang", time_steps="learned"),
+    ]
+    asked = transformer.Asked(list(both_live.workers), threads=1, silence_seconds=300.0)
+    trainings = transformer.Trainings(variants, [1], small, tmp_path)
+    assert trainings.train(text, asked) == {}
+    trained = trainings.read(asked.names)
+    for one, other in zip(trained["torch"].values(), trained["flux"].values(), strict=True):
+        assert one[1].params["dt"] == pytest.approx(other[1].params["dt"], rel=1e-12)
+        assert set(one[1].params["dt"]) != {1.0}
+    for side, chosen in trained.items():
+        models = transformer.models_of([file for file, _ in chosen.values()], {}, tmp_path)
+        answers, not_run = transformer.streams(models, text, tmp_path, 2, transformer.grids(8), asked)
+        measured = transformer.document(trained, answers, models, not_run, {"text": side})
+        for stream in measured["streams"].values():
+            [pair] = stream["agreement"]
+            assert pair["agrees"], pair
+            torch, flux = (stream["sides"][name]["refinement"]["schemes"] for name in ("torch", "flux"))
+            assert torch["strang-heun"]["errors"] == pytest.approx(flux["strang-heun"]["errors"], rel=1e-9)

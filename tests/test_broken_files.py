@@ -325,7 +325,7 @@ def places(value, place=()):
 
 @pytest.mark.parametrize("value", [10**400, 2**63, -1, "\ud800", None, [[]]])
 @pytest.mark.parametrize(
-    "reader", ["comparison", "bench", "convergence", "degradation", "attack", "paper", "classified"]
+    "reader", ["comparison", "bench", "convergence", "degradation", "attack", "paper", "flow", "classified"]
 )
 def test_no_entry_of_a_document_makes_a_reader_fail(several, folder, reader, value):
     sound = next(sound for sound in several if sound.reader == reader)

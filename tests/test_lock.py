@@ -245,6 +245,7 @@ COMMANDS = {
     "report": ("report", ("report", "--out", ".")),
     "experiment depth": ("depth", ("experiment", "depth", "--out", ".")),
     "experiment paper": ("paper", ("experiment", "paper", "--out", ".")),
+    "experiment flow": ("flow", ("experiment", "flow", "--out", ".")),
     "attack": ("attack", ("attack", "--checkpoint", "torch.h5", "--out", ".")),
     "fixtures": ("cases", ("fixtures", "--out", "cases")),
     "record": ("shared_fixtures/recorded", ("record",)),

@@ -1,7 +1,10 @@
+using LinearAlgebra: norm
 using Test
 using TwinGrad
-using TwinGrad: Flow, METHODS, Stream, control_settings, convergence, flow_of, normal, planar, random_flow,
-    read_file, refined, solve, train_control, trained_flow, write_convergence
+using TwinGrad: Flow, METHODS, Stream, build, control_settings, convergence, flow_of, gpt_params, logits,
+    normal,
+    planar, random_flow, read_file, refined, residual_stream, solve, train_control, trained_flow,
+    write_convergence
 
 settings = Dict{String,Any}("seed" => 1, "layers" => 2, "dataset" => "spiral2d", "points" => 5)
 steps = [1, 2, 4, 8, 16]
@@ -101,5 +104,29 @@ end
             5,
         )
         @test_throws "found no such file" trained_flow(joinpath(folder, "none.h5"), 5)
+    end
+end
+
+@testset "a mini-GPT is one step of its own splitting, and goes to its flow: $splitting, $time_steps" for (
+    splitting,
+    time_steps,
+) in (
+    ("lie", "fixed"), ("strang", "learned"),
+)
+    config = GPTConfig(; vocab=7, context=4, layers=2, heads=2, width=4, dt=0.2, splitting, time_steps)
+    draw(name, spec) = 0.4 .* reshape(normal(Stream(1, name), prod(spec.dims)), reverse(spec.dims))
+    params = Dict{String,Array}(name => draw(name, spec) for (name, spec) in gpt_params(config))
+    time_steps == "learned" && (params["dt"] = [0.1, 0.3])
+    m = build("gpt", config, params, Float64)
+    tokens, targets = [1 2; 3 4; 5 6; 7 1], [3 4; 5 6; 7 1; 1 2]
+    found = residual_stream(m, tokens, targets, [1, 2, 4, 8])
+    @test size(found["states"]) == (4, 4, 2, splitting == "strang" ? 7 : 5)
+    @test logits(m, found["states"][:, :, :, end]) ≈ m(tokens) rtol = 1e-14
+    @test found["$splitting/final"][:, :, :, 1] ≈ found["states"][:, :, :, end] rtol = 1e-14
+    @test found["loss"][] ≈ found["$splitting/losses"][1] rtol = 1e-14
+    errors(name) =
+        [norm(x - found["reference/final"]) for x in eachslice(found["$name/final"]; dims=4)]
+    for (name, ratio) in ("lie" => 2, "strang" => 2, "strang-heun" => 4, "unsplit" => 2)
+        @test errors(name)[3] / errors(name)[4] ≈ ratio rtol = 0.2
     end
 end

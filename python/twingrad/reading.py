@@ -19,7 +19,7 @@ from .errors import InputError, one_of
 from .format import hdf5, read_case, read_checkpoint, read_recorded, read_result, read_training
 from .report.classified import read_classified
 from .report.comparison_file import read_comparison
-from .report.experiment_files import Attack, Degradation, Orders, Paper, read_experiment
+from .report.experiment_files import Attack, Degradation, Flow, Orders, Paper, read_experiment
 
 Values = Mapping[str, Any]
 
@@ -135,5 +135,6 @@ READERS: dict[str, Callable[[Path, Path], str]] = {
     "degradation": partial(_json, partial(read_experiment, kind=Degradation)),
     "attack": partial(_json, partial(read_experiment, kind=Attack)),
     "paper": partial(_json, partial(read_experiment, kind=Paper)),
+    "flow": partial(_json, partial(read_experiment, kind=Flow)),
     "classified": partial(_json, read_classified),
 }

@@ -261,6 +261,31 @@ def _experiments() -> dict[str, dict[str, Any]]:
             "sides": {"torch": {**side, "accuracies": [1.0, 0.5]}},
         },
         "paper": _paper(about, side),
+        "flow": _flow(about, side),
+    }
+
+
+def _flow(about: dict[str, Any], side: dict[str, Any]) -> dict[str, Any]:
+    own = {"side": "torch", "variant": "lie-1", "seed": 1, "layers": 1, "splitting": "lie", "time_steps": "fixed"}
+    training = {**own, "iterations": 2, "parameters": 5, "operations": 7, "dt": [1.0]}
+    three, scheme = [0.5, 0.75, 1.0], {"errors": [0.5, 0.25], "losses": [1.5, 1.25], "order": 1.0, "fitted": [0, 1]}
+    stream = {
+        "sublayers": ["attention", "mlp"],
+        **{name: [three, three] for name in ("norms", "relative")},
+        **{name: [three, three, three] for name in ("travelled", "displaced")},
+        **{"cosines": [three], "block_cosines": [], "straightness": three},
+        **{
+            "plane": [[[0.5, 0.5], [1.0, 0.5], [1.0, 1.5]]],
+            "explained": [0.75, 0.25],
+            "time_steps": [1.0],
+            "loss": 1.5,
+        },
+        "refinement": {"steps": [1, 2], "reference_loss": 1.5, "schemes": {"lie": scheme}},
+    }
+    return {
+        **{**about, "format": "twingrad-flow", "text": "a text", "orders": {"lie": 1}, "sides": {"torch": side}},
+        "trainings": [{**training, "evaluated": [0, 2], "loss_validation": [1.5, 1.25]}],
+        "streams": {"lie, 1 layer": {"sides": {"torch": stream}, "agreement": []}},
     }
 
 

@@ -86,6 +86,19 @@ def choose(name: str, what: str, known: Iterable[str]) -> str:
     return name
 
 
+def listed(text: str) -> list[str]:
+    """The names in a text with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """The numbers in a text with commas between them; raises InputError, naming the option, where it has others."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise InputError(option, expected="numbers with commas between", found=repr(text))
+    return [int(part) for part in parts]
+
+
 def typed_command() -> str:
     """The command as it was typed, by the name of the program alone."""
     return shlex.join(["twingrad", *sys.argv[1:]])

@@ -18,8 +18,10 @@ from .app import (
     choose,
     console,
     experiment_app,
+    listed,
     progress_bar,
     typed_command,
+    whole_numbers,
 )
 
 PARTS = ("flow", "training")
@@ -61,7 +63,7 @@ def depth(
     from ..sides import sides as all_sides
 
     parts = PARTS if choose(part, "--part", (*PARTS, "all")) == "all" else (part,)
-    names = [side(name).name for name in sides.split(",") if name] or list(all_sides())
+    names = [side(name).name for name in listed(sides)] or list(all_sides())
     make_folder(out)
     ended_well = True
     with at_work_on(out / "depth"):
@@ -71,7 +73,7 @@ def depth(
         if "training" in parts:
             shared = {"width": width, "batch": batch, "iterations": iterations}
             given = {name: value for name, value in shared.items() if value is not None}
-            numbers = _numbers("--depths", depths), _numbers("--seeds", seeds)
+            numbers = whole_numbers("--depths", depths), whole_numbers("--seeds", seeds)
             ended_well &= _train_networks(out, names, *numbers, given, data, threads, time_limit)
     if not ended_well:
         raise typer.Exit(DISAGREEMENT)
@@ -103,30 +105,19 @@ def paper(
     from ..sides import sides as all_sides
 
     parts = list(paper.PARTS) if choose(part, "--part", (*paper.PARTS, "all")) == "all" else [part]
-    names = [side(name).name for name in _names(sides)] or list(all_sides())
+    names = [side(name).name for name in listed(sides)] or list(all_sides())
     chosen = paper.runs(
         parts,
-        _numbers("--seeds", seeds),
-        datasets=_names(datasets),
-        names={"networks": _names(networks), "methods": _names(methods)},
+        whole_numbers("--seeds", seeds),
+        datasets=listed(datasets),
+        names={"networks": listed(networks), "methods": listed(methods)},
         scale=scale,
-        freeze=_names(freeze),
+        freeze=listed(freeze),
     )
     make_folder(out)
     with at_work_on(out / "paper"):
         if not _reproduce(out, names, chosen, threads, time_limit):
             raise typer.Exit(DISAGREEMENT)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        raise InputError(option, expected="numbers with commas between", found=repr(text))
-    return [int(part) for part in parts]
 
 
 def _flow(checkpoint: Path | None, points: int, random: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

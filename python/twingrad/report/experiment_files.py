@@ -236,7 +236,132 @@ class Paper(_Measured):
         return self
 
 
-Experiment = TypeVar("Experiment", Orders, Degradation, Attack, Paper)
+class FlowTraining(_Entries):
+    """A mini-GPT that was trained."""
+
+    side: str
+    variant: str
+    seed: int
+    layers: int = Field(ge=1, le=10_000)
+    splitting: Literal["lie", "strang"]
+    time_steps: Literal["fixed", "learned", "simplex"]
+    iterations: int
+    parameters: int = Field(ge=1)
+    operations: int = Field(ge=1)
+    dt: list[float]
+    evaluated: list[int] = Field(min_length=1)
+    loss_validation: list[float]
+
+    @model_validator(mode="after")
+    def _fits(self) -> FlowTraining:
+        if len(self.dt) != self.layers:
+            raise ValueError(f"{len(self.dt)} time steps of {self.layers} layers")
+        if len(self.loss_validation) != len(self.evaluated):
+            raise ValueError(f"{len(self.loss_validation)} losses of {len(self.evaluated)} evaluations")
+        return self
+
+
+Quartiles = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class Scheme(_Entries):
+    """Errors and losses on each grid, the order that was fitted, and the places of the fitted grids."""
+
+    errors: list[float]
+    losses: list[float]
+    order: float | None
+    fitted: list[Annotated[int, Field(ge=0)]]
+
+
+class Refinement(_Entries):
+    """The blocks of a model solved in more and more steps."""
+
+    steps: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    reference_loss: float
+    schemes: dict[str, Scheme]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Refinement:
+        for name, one in self.schemes.items():
+            if not len(one.errors) == len(one.losses) == len(self.steps):
+                raise ValueError(f"scheme {name}: other grids than 'steps'")
+            if any(place >= len(self.steps) for place in one.fitted):
+                raise ValueError(f"scheme {name}: fitted to a grid that is not there")
+        return self
+
+
+class StreamSide(_Entries):
+    """The residual stream of a model, as one side computed it."""
+
+    sublayers: list[Literal["attention", "mlp"]] = Field(min_length=1)
+    norms: list[Quartiles]
+    relative: list[Quartiles]
+    cosines: list[Quartiles]
+    block_cosines: list[Quartiles]
+    travelled: list[Quartiles]
+    displaced: list[Quartiles]
+    straightness: Quartiles
+    plane: list[Annotated[list[Two], Field(min_length=2)]] = Field(min_length=1)
+    explained: Two
+    time_steps: list[float] = Field(min_length=1)
+    loss: float
+    refinement: Refinement
+
+    @model_validator(mode="after")
+    def _fits(self) -> StreamSide:
+        updates = len(self.sublayers)
+        found = {
+            **{"norms": len(self.norms), "relative": len(self.relative), "cosines": len(self.cosines) + 1},
+            **{"travelled": len(self.travelled) - 1, "displaced": len(self.displaced) - 1},
+            "time_steps": updates if updates % len(self.time_steps) == 0 else 0,
+            "block_cosines": updates if len(self.block_cosines) + 1 == len(self.time_steps) else 0,
+        }
+        for name, number in found.items():
+            if number != updates:
+                raise ValueError(f"{name} of other sublayers than 'sublayers'")
+        return self
+
+
+class _FlowPair(_Entries):
+    sides: Annotated[list[str], Field(min_length=2, max_length=2)]
+    states: float
+    solutions: float
+    losses: float
+    agrees: bool
+
+
+class FlowStream(_Entries):
+    """The stream of one model."""
+
+    sides: dict[str, StreamSide] = Field(min_length=1)
+    agreement: list[_FlowPair]
+
+
+class Flow(_Measured):
+    """The transformer as a flow."""
+
+    format: Literal["twingrad-flow"]
+    text: str
+    orders: dict[str, int]
+    sides: dict[str, _Side]
+    trainings: list[FlowTraining]
+    streams: dict[str, FlowStream]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Flow:
+        for name, stream in self.streams.items():
+            for side, one in stream.sides.items():
+                if side not in self.sides or one.refinement.schemes.keys() != self.orders.keys():
+                    raise ValueError(f"streams, {name}, {side}: a side or schemes that the document lacks")
+        if any(one.side not in self.sides for one in self.trainings):
+            raise ValueError("trainings: a side that the document lacks")
+        lengths = {(one.variant, one.layers, len(one.evaluated)) for one in self.trainings}
+        if len(lengths) != len({one.variant for one in self.trainings}):
+            raise ValueError("trainings of one variant with several numbers of layers or evaluations")
+        return self
+
+
+Experiment = TypeVar("Experiment", Orders, Degradation, Attack, Paper, Flow)
 
 
 def find_experiments(out: Path, name: str) -> Iterator[Path]:

@@ -1,4 +1,6 @@
-"""The section on experiments: orders of convergence, plain and residual networks, adversarial examples, the paper."""
+"""The section on experiments: orders of convergence, plain and residual networks, adversarial examples, the paper, the
+transformer as a flow.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from .attack_figures import draw_attack
 from .degradation_figures import draw_degradation
 from .document import COUNT, Column, Form, Paragraph, Part, Picture, Row, Section, Table
 from .experiment_figures import draw_convergence
-from .experiment_files import Attack, Degradation, Orders, Paper, find_experiments, read_experiment
+from .experiment_files import Attack, Degradation, Flow, Orders, Paper, find_experiments, read_experiment
+from .flow_figures import draw_flow
+from .flow_page import flow_section
 from .image_figures import data_set
 from .language import Language, Pieces
 from .paper_figures import draw_paper
@@ -27,11 +31,14 @@ SAVED_PICTURES = ("adversarial", "regions")
 PAPER_PARTS = ("networks", "methods")
 
 
+AnyExperiment = Orders | Degradation | Attack | Paper | Flow
+
+
 @dataclass(frozen=True)
 class ExperimentRun:
     """An experiment's numbers and the figures of them."""
 
-    measured: Orders | Degradation | Attack | Paper
+    measured: AnyExperiment
     files: Sequence[Path]
 
 
@@ -53,6 +60,9 @@ def experiment_runs(out: Path) -> list[ExperimentRun]:
         for file in find_experiments(out, f"paper-{part}"):
             paper = read_experiment(file, Paper)
             found.append(ExperimentRun(paper, draw_paper(paper.model_dump(), file.parent)))
+    for file in find_experiments(out, "flow"):
+        flow = read_experiment(file, Flow)
+        found.append(ExperimentRun(flow, draw_flow(flow.model_dump(), file.parent)))
     return found
 
 
@@ -64,10 +74,12 @@ def experiment_section(runs: Sequence[ExperimentRun], language: Language) -> Sec
 
 def _run(place: int, run: ExperimentRun, language: Language) -> Section:
     measured = run.measured
-    if isinstance(measured, Paper):
-        not_run, note = _not_run(measured, language), _note(measured, language)
-        return paper_section(place, measured, run.files, not_run, note, language)
+    not_run, note = _not_run(measured, language), _note(measured, language)
     match measured:
+        case Paper():
+            return paper_section(place, measured, run.files, not_run, note, language)
+        case Flow():
+            return flow_section(place, measured, run.files[0].parent, not_run, note, language)
         case Orders():
             kind, subject, table = "orders", _flow(measured, language), _orders(measured, language)
         case Degradation():
@@ -76,10 +88,10 @@ def _run(place: int, run: ExperimentRun, language: Language) -> Section:
             kind, subject, table = "attack", _attacked(measured, language), _attack(measured, language)
     columns, rows = table
     titles = language.joined(one.title for one in measured.sides.values())
-    name, note = f"experiment-{place}-{kind}", _note(measured, language)
+    name = f"experiment-{place}-{kind}"
     parts: list[Part] = [
         Paragraph(language.pieces(f"{kind}.explained")),
-        *_not_run(measured, language),
+        *not_run,
         Table(name, language(f"{kind}.caption", subject=subject), columns, rows, note),
     ]
     for file in run.files:
@@ -88,14 +100,14 @@ def _run(place: int, run: ExperimentRun, language: Language) -> Section:
     return Section(language(f"{kind}.title", subject=subject), parts, f"experiment-{place}")
 
 
-def _note(measured: Orders | Degradation | Attack | Paper, language: Language) -> Pieces:
+def _note(measured: AnyExperiment, language: Language) -> Pieces:
     answered = measured.sides.values()
     processors = dict.fromkeys(str(one.versions.get("processor", "")) for one in answered)
     made = [made_by(one.title, one.versions, language) for one in answered]
     return provenance(language, [*filter(None, processors)], made, measured.created, [measured.command])
 
 
-def _not_run(measured: Orders | Degradation | Attack | Paper, language: Language) -> list[Part]:
+def _not_run(measured: AnyExperiment, language: Language) -> list[Part]:
     return [
         Paragraph((language("experiments.not_run", side=side_title(name), reason=reason.splitlines()[0]),))
         for name, reason in measured.not_run.items()
