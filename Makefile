@@ -1,5 +1,9 @@
 # make report   set everything up, compare, plant a few mistakes, time, train a little on each side, draw report/index.html
 # make test     set everything up, then lint, types and every test
+# make wheel    the package as a wheel, in dist/
+# make gpu-test on a machine with a GPU: the PyTorch side on it against the oracle and the recorded Flux side, and short trainings
+# make share    copy into julia/share what Julia trains with where Pkg adds the folder julia/ alone
+# make version VERSION=0.2.0   the next version of both packages
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -14,7 +18,7 @@ MLP_ITERATIONS    ?= 2000
 RESNET_ITERATIONS ?= 100
 PAPER_SCALE       ?= 0.02
 
-.PHONY: report test setup lint python-test compare-test julia-test format clean
+.PHONY: report test setup lint python-test compare-test julia-test gpu-test wheel share version format clean
 
 report: setup
 	$(BIN)/twingrad compare --save report/comparison.json
@@ -65,10 +69,29 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+gpu-test: $(VENV)/installed
+	$(BIN)/twingrad compare --recorded flux --dtype float64 --device cuda
+	$(BIN)/twingrad train gpt --device cuda --iterations 20 --out report/gpu/gpt --no-figures
+	$(BIN)/twingrad train resnet --device cuda --iterations 20 --width 8 --out report/gpu/resnet --no-figures
+
+wheel: $(VENV)/installed
+	$(BIN)/hatchling build -d dist
+
+share:
+	rm -rf julia/share
+	mkdir julia/share
+	cp -R shared_fixtures/presets.toml shared_fixtures/digits julia/share
+
+# Julia's Project.toml has the version, of Python's package too; CITATION.cff repeats it (docs/releasing.md).
+version:
+	$(BIN)/hatchling version "$(VERSION)"
+	sed -i.old 's/^version: .*/version: $(VERSION)/' CITATION.cff
+	rm CITATION.cff.old
+
 setup: $(VENV)/installed
 	$(BIN)/twingrad setup
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt julia/Project.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -78,4 +101,4 @@ format:
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf $(VENV) report
+	rm -rf $(VENV) report dist

@@ -49,6 +49,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case_file", files, ids=[file.stem for file in files])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that kill the Flux worker come last: the next one has to compile anew."""
+    items.sort(key=lambda item: item.path.name == "test_killed.py")
+
+
 @pytest.fixture(scope="session")
 def running(request: pytest.FixtureRequest) -> Iterator[harness.Sides]:
     """Workers of the live sides and the recorded results of the others."""

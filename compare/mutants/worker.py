@@ -10,11 +10,13 @@ import importlib.machinery
 import sys
 import tomllib
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType, ModuleType
 
 HERE = Path(__file__).resolve().parent
-PACKAGE = HERE.parents[1] / "python" / "twingrad"
+PACKAGE = Path(str(find_spec("twingrad").origin)).parent
+"""Where the package lies, which is not imported yet."""
 NO_MUTANT = "none"
 
 

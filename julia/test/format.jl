@@ -2,7 +2,15 @@ using HDF5: attributes, delete_attribute, delete_object, h5open
 using Test
 using TwinGrad
 using TwinGrad:
-    case_files, digest, read_recorded, recorded_file, shared_fixtures, source_digest, stem, write_file
+    case_files,
+    digest,
+    read_recorded,
+    recorded_file,
+    shared_file,
+    shared_fixtures,
+    source_digest,
+    stem,
+    write_file
 
 "Copy a case, change it in `change(h5)` after dropping its digest, and return what reading it says."
 function what_is_said(change; keep_digest=false)
@@ -109,6 +117,21 @@ end
     end
     digests = Dict(stem(file) => read_case(file).digest for file in case_files())
     @test read_recorded(recorded_file("torch")).source_digest == source_digest("torch", digests)
+end
+
+@testset "Pkg adds this package alone: what it trains with is beside it, and cases are told to be missing" begin
+    mktempdir() do folder
+        withenv("TWINGRAD_ROOT" => nothing) do
+            @test shared_file("digits", folder) == joinpath(folder, "share", "digits")
+            @test shared_file("digits") == joinpath(shared_fixtures(), "digits")
+            package = dirname(dirname(pathof(TwinGrad)))
+            @test read(joinpath(package, "share", "presets.toml")) == read(shared_file("presets.toml"))
+        end
+        withenv("TWINGRAD_ROOT" => folder) do
+            @test_throws "Clone the repository and set TWINGRAD_ROOT" case_files()
+            @test_throws "Clone the repository and set TWINGRAD_ROOT" shared_file("digits")
+        end
+    end
 end
 
 @testset "digest covers names, types, shapes and values" begin

@@ -91,11 +91,18 @@ class Sides:
         only_recorded: names of the sides that are not to be run even where they can be.
         threads: threads of each worker.
         silence_seconds: how long a worker may be silent before it counts as hung.
+        device: "cpu" or "cuda", where the live sides compute.
     """
 
     def __init__(
-        self, only_recorded: tuple[str, ...] = (), *, threads: int = 1, silence_seconds: float = SILENCE_SECONDS
+        self,
+        only_recorded: tuple[str, ...] = (),
+        *,
+        threads: int = 1,
+        silence_seconds: float = SILENCE_SECONDS,
+        device: str = "cpu",
     ) -> None:
+        self.device = device
         self._stack = ExitStack()
         self.workers: dict[str, Worker] = {}
         self.recorded: dict[str, Recorded] = {}
@@ -135,7 +142,7 @@ class Sides:
                 "case": str(file.resolve()),
                 "out": str(out),
                 "dtype": dtype,
-                "device": "cpu",
+                "device": self.device,
                 "steps": steps,
             }
             out.unlink(missing_ok=True)

@@ -92,7 +92,7 @@ files that are incomplete, damaged or of other sizes, for a label without a clas
 `folder` cannot be written to.
 """
 function open_images(place, folder, name=nothing)
-    place = something(place, joinpath(shared_fixtures(), "digits"))
+    place = something(place, shared_file("digits"))
     kind = name === nothing ? told_kind(place) : image_kind(name)
     parts = filter!(!isempty, [image_part(place, kind, kind.train), image_part(place, kind, kind.test)])
     if isempty(parts)

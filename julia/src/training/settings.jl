@@ -178,7 +178,7 @@ function optimizer_settings(settings)
 end
 
 "All settings of `shared_fixtures/presets.toml` for a model, by the name of a preset."
-presets(model) = TOML.parsefile(joinpath(shared_fixtures(), "presets.toml"))[model]
+presets(model) = TOML.parsefile(shared_file("presets.toml"))[model]
 
 "The settings of `shared_fixtures/presets.toml` by the name of a preset; an InputError for an unknown one."
 function preset(model, name)

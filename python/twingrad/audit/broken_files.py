@@ -193,7 +193,6 @@ def _resumed(out: Path, seed: int, command: str) -> BrokenFiles:
 def _digest() -> str:
     """SHA-256 over all sources of both packages: any of them may have a part in reading."""
     sha = hashlib.sha256()
-    for pattern in SOURCES:
-        for file in sorted(paths.root().glob(pattern)):
-            sha.update(file.read_bytes())
+    for file in paths.files_like(SOURCES).values():
+        sha.update(file.read_bytes())
     return sha.hexdigest()

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import InputError, Interrupted, SideError, one_of
 from ..lock import WAIT_OR_ANOTHER_OUT, locked
+from . import completion
 
 app = typer.Typer(
     help="The same networks in PyTorch and Flux.jl, held against each other.",
@@ -37,9 +38,15 @@ DISAGREEMENT, BAD_INPUT, INTERRUPTED = 1, 2, 130
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What the system says where a disk is full or read-only, as the one of temporary files may be."""
 
-SideName = Annotated[str, typer.Option(help="torch or flux.")]
-PathName = Annotated[str, typer.Option(help="fast (kernels) or reference (plain layers).")]
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+SideName = Annotated[str, typer.Option(help="torch or flux.", autocompletion=completion.side_names)]
+PathName = Annotated[
+    str,
+    typer.Option(
+        help="fast (kernels) or reference (plain layers).",
+        autocompletion=completion.one_of_these("fast", "reference"),
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu or cuda.", autocompletion=completion.one_of_these("cpu", "cuda"))]
 Threads = Annotated[int, typer.Option(min=1, help="Threads for each side's linear algebra.")]
 TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds a side may be silent before it counts as hung.")]
 
@@ -112,7 +119,7 @@ def at_work_on(path: Path, hint: str = WAIT_OR_ANOTHER_OUT) -> AbstractContextMa
 def main() -> None:
     """Run the command; errors of use are one line on stderr and exit status 2."""
     try:
-        app()
+        app(prog_name="twingrad")
     except InputError as error:
         console(stderr=True).print(f"twingrad: {error}", soft_wrap=True, markup=False)
         sys.exit(BAD_INPUT)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..lock import WAIT
+from . import completion
 from .app import (
     DISAGREEMENT,
     Device,
@@ -23,7 +24,12 @@ from .app import (
     typed_command,
 )
 
-Names = Annotated[list[str] | None, typer.Argument(help="Case files, or names of cases of the checkout. Default: all.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Case files, or names of cases of the checkout. Default: all.", autocompletion=completion.case_names
+    ),
+]
 
 
 @app.command()
@@ -31,9 +37,15 @@ def compare(
     cases: Names = None,
     dtype: Annotated[str, typer.Option(help="Number types, separated by commas.")] = "float64,float32",
     steps: Annotated[int, typer.Option(min=0, help="Training steps to compare in float64.")] = 10,
-    recorded: Annotated[str, typer.Option(help="Sides to take from their recorded results, e.g. flux.")] = "",
+    recorded: Annotated[
+        str,
+        typer.Option(
+            help="Sides to take from their recorded results, e.g. flux.", autocompletion=completion.side_names
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     save: Annotated[Path | None, typer.Option(help="Write the JSON to a file too.")] = None,
+    device: Device = "cpu",
     threads: Threads = 1,
     time_limit: TimeLimit = 300.0,
 ) -> None:
@@ -47,7 +59,7 @@ def compare(
     only_recorded = tuple(side(name).name for name in recorded.split(",") if name)
     stale = harness.stale_recordings() if not cases else []
     with (
-        harness.Sides(only_recorded, threads=threads, silence_seconds=time_limit) as running,
+        harness.Sides(only_recorded, threads=threads, silence_seconds=time_limit, device=device) as running,
         progress_bar("cases") as bar,
     ):
         task = bar.add_task("starting the sides", total=len(files))
@@ -104,6 +116,7 @@ def record(threads: Threads = 1, time_limit: TimeLimit = 300.0) -> None:
     from .. import harness, paths
     from ..sides import sides
 
+    paths.checkout()
     with (
         at_work_on(paths.shared_fixtures() / "recorded", WAIT),
         at_work_on(paths.cases(), WAIT),
@@ -121,7 +134,9 @@ def record(threads: Threads = 1, time_limit: TimeLimit = 300.0) -> None:
 
 @app.command()
 def fixtures(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of cases. Default: all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of cases. Default: all.", autocompletion=completion.case_names)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: shared_fixtures/cases.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; say what is wrong with the folder.")] = False,
 ) -> None:
@@ -139,6 +154,8 @@ def fixtures(
         if found:
             raise typer.Exit(DISAGREEMENT)
         return
+    if out is None:
+        paths.checkout()
     make_folder(folder)
     with at_work_on(folder, WAIT), progress_bar("cases") as bar:
         task = bar.add_task("confirming and writing", total=len(generate.chosen(names or [])))

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ..errors import InputError
+from . import completion
 from .app import (
     DISAGREEMENT,
     Threads,
@@ -42,7 +43,10 @@ def depth(
     checkpoint: Annotated[Path | None, typer.Option(help="The flow of a trained control network, SIDE.h5.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Random flow: chooses controls and points (1).")] = None,
     layers: Annotated[int | None, typer.Option(min=1, help="Random flow: layers of the coarsest grid (4).")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Random flow: where points come from (spiral2d).")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Random flow: where points come from (spiral2d).", autocompletion=completion.dataset_names),
+    ] = None,
     points: Annotated[int, typer.Option(min=1, help="Points to start from, the first of the test data.")] = 100,
     finest: Annotated[int, typer.Option(help="Steps per layer of the finest grid, a power of two.")] = 64,
     depths: Annotated[str, typer.Option(help="Networks to train: layers, of 20, 32, 44, 56, 110.")] = "20,32,44,56",

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from ..errors import InputError
+from . import completion
 from .app import SideName, app, console
 
 if TYPE_CHECKING:
@@ -22,13 +23,19 @@ if TYPE_CHECKING:
 @app.command()
 def info(
     name: Annotated[
-        str, typer.Argument(help="mlp, control_net, gpt, gpt2, resnet20, ...; or a checkpoint or a folder with one.")
+        str,
+        typer.Argument(
+            help="mlp, control_net, gpt, gpt2, resnet20, ...; or a checkpoint or a folder with one.",
+            autocompletion=completion.model_names,
+        ),
     ],
     sizes: Annotated[str | None, typer.Option(help="Units of an mlp, as 784-16-16-10.")] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="Of a resnet.")] = None,
     in_channels: Annotated[int | None, typer.Option(min=1, help="Of a resnet.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Channels of a resnet's first stage.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Of a gpt: cpu or gpu.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Of a gpt: cpu or gpu.", autocompletion=completion.preset_names("gpt"))
+    ] = None,
     vocab: Annotated[int | None, typer.Option(min=1, help="Of a gpt.")] = None,
     layers: Annotated[int | None, typer.Option(min=1, help="Of a control_net.")] = None,
     d: Annotated[int | None, typer.Option(min=1, help="Dimension of the state of a control_net.")] = None,

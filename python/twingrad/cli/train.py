@@ -15,6 +15,7 @@ from rich.progress import Progress, TaskID
 
 from ..errors import InputError
 from ..files import make_folder
+from . import completion
 from .app import (
     Device,
     PathName,
@@ -45,9 +46,15 @@ State = Mapping[str, Any]
 @train_app.command("control")
 def train_control(
     out: Annotated[Path, typer.Option(help="Folder for the training file of the side and the figures.")],
-    dataset: Annotated[str, typer.Option(help="donut1d, donut2d, squares2d or spiral2d.")] = "donut2d",
-    network: Annotated[str, typer.Option(help="net, resnet, odenet or odenet-simplex.")] = "odenet",
-    method: Annotated[str, typer.Option(help="euler, improved-euler, kutta3 or kutta4.")] = "euler",
+    dataset: Annotated[
+        str, typer.Option(help="donut1d, donut2d, squares2d or spiral2d.", autocompletion=completion.dataset_names)
+    ] = "donut2d",
+    network: Annotated[
+        str, typer.Option(help="net, resnet, odenet or odenet-simplex.", autocompletion=completion.network_names)
+    ] = "odenet",
+    method: Annotated[
+        str, typer.Option(help="euler, improved-euler, kutta3 or kutta4.", autocompletion=completion.method_names)
+    ] = "euler",
     side: SideName = "torch",
     iterations: Annotated[int, typer.Option(min=0, help="Descent steps in all.")] = 3000,
     seed: Annotated[int, typer.Option(min=0, help="Chooses data and initial parameters.")] = 1,
@@ -119,7 +126,12 @@ def train_control(
 def train_gpt(
     out: Annotated[Path, typer.Option(help="Folder for SIDE/last.h5, SIDE/best.h5, the tokens and the figure.")],
     text: Annotated[Path | None, typer.Option(help="The text. Default: the sources of Python's own library.")] = None,
-    preset: Annotated[str, typer.Option(help="cpu or gpu: what the options below start from.")] = "cpu",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="cpu or gpu: what the options below start from.", autocompletion=completion.preset_names("gpt")
+        ),
+    ] = "cpu",
     side: SideName = "torch",
     tokenizer: Annotated[str, typer.Option(help="char or byte.")] = "char",
     layers: Annotated[int | None, typer.Option()] = None,

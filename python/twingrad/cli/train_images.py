@@ -11,6 +11,7 @@ import typer
 
 from ..errors import InputError
 from ..files import make_folder
+from . import completion
 from .app import (
     Device,
     PathName,
@@ -30,7 +31,13 @@ Data = Annotated[
     Path | None,
     typer.Option(help="Folder with files of MNIST, Fashion-MNIST or CIFAR-10. Default: TwinGrad's own digits."),
 ]
-Preset = Annotated[str, typer.Option(help="cpu, for resnet also gpu: what the options below start from.")]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="cpu, for resnet also gpu: what the options below start from.",
+        autocompletion=completion.preset_names("resnet"),
+    ),
+]
 Whole = Annotated[int | None, typer.Option()]
 Number = Annotated[float | None, typer.Option()]
 OptimizerName = Annotated[str | None, typer.Option(help="gradient-descent, sgd (with momentum), adam or adamw.")]
@@ -99,7 +106,10 @@ def train_resnet(
     data: Data = None,
     preset: Preset = "cpu",
     side: SideName = "torch",
-    variant: Annotated[str | None, typer.Option(help="resnet20, 32, 44, 56, 110; resnet18, 34, 50.")] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="resnet20, 32, 44, 56, 110; resnet18, 34, 50.", autocompletion=completion.variant_names),
+    ] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the first stage; 0: the variant's own.")] = None,
     residual: Annotated[
         bool | None, typer.Option("--residual/--plain", help="With shortcuts, or the plain network.")

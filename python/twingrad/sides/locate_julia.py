@@ -68,6 +68,13 @@ def too_old(version: str) -> bool:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST
 
 
+def own_project() -> Path:
+    """The project folder of Julia's packages: the checkout, or juliapkg's where TwinGrad was installed from a wheel."""
+    from juliapkg.state import STATE
+
+    return paths.root() if paths.is_checkout() else Path(STATE["project"])
+
+
 def is_instantiated(project: Path) -> bool:
     """Whether a project folder has a Manifest, that is, its packages were installed."""
     return any(project.glob("Manifest*.toml"))
@@ -81,8 +88,8 @@ def _from_environment() -> tuple[Julia | None, str]:
     version = version_of(executable) if executable else None
     if executable is None or version is None:
         raise InputError("TWINGRAD_JULIA", expected="a Julia executable", found=named)
-    project = os.environ.get("TWINGRAD_JULIA_PROJECT") or str(paths.root())
-    return _judge(executable, version, Path(project))
+    named_project = os.environ.get("TWINGRAD_JULIA_PROJECT")
+    return _judge(executable, version, Path(named_project) if named_project else own_project())
 
 
 def _from_path() -> tuple[Julia | None, str]:
@@ -92,7 +99,7 @@ def _from_path() -> tuple[Julia | None, str]:
     version = version_of(executable)
     if version is None:
         return None, f"{executable} does not run"
-    return _judge(executable, version, paths.root())
+    return _judge(executable, version, own_project())
 
 
 def _from_juliapkg() -> tuple[Julia | None, str]:

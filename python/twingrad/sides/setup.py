@@ -29,14 +29,15 @@ using TwinGrad
 def set_up(console: Console) -> None:
     """Install what the Julia side needs, with its progress on stderr; says what is missing, and never fails for it.
 
-    TWINGRAD_JULIA and TWINGRAD_JULIA_PROJECT are taken as they are. A julia on PATH gets the packages of the root
-    project. juliapkg gets a project of its own for `twingrad.julia.load()`, and Julia itself where none is on PATH.
+    TWINGRAD_JULIA and TWINGRAD_JULIA_PROJECT are taken as they are. In a checkout a julia on PATH gets the packages of
+    the root project. juliapkg gets a project of its own, for `twingrad.julia.load()` and for a TwinGrad that was
+    installed from a wheel, and Julia itself where none is on PATH.
     """
     if os.environ.get("TWINGRAD_JULIA"):
         console.print(_outcome())
         return
     executable = shutil.which("julia")
-    if executable is not None and not too_old(version_of(executable) or "0"):
+    if paths.is_checkout() and executable is not None and not too_old(version_of(executable) or "0"):
         _instantiate_root(console, executable)
     _resolve_juliapkg(console)
     console.print(_outcome(), soft_wrap=True)

@@ -6,7 +6,6 @@ import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .. import paths
@@ -49,18 +48,12 @@ def side(name: str) -> Side:
     return table[name]
 
 
-def source_files(of: Side, root: Path) -> list[Path]:
-    """The side's source files, in the order of their paths from the root."""
-    files = {path for pattern in of.sources for path in root.glob(pattern)}
-    return sorted(files, key=lambda path: path.relative_to(root).as_posix().encode())
-
-
 def source_digest(of: Side, case_digests: Mapping[str, str]) -> str:
     """SHA-256 over the side's sources and the given cases (FORMAT.md, "Digests")."""
-    root, sha = paths.root(), hashlib.sha256()
-    for path in source_files(of, root):
-        content = path.read_bytes().replace(b"\r\n", b"\n")
-        sha.update(f"{path.relative_to(root).as_posix()}={hashlib.sha256(content).hexdigest()}\n".encode())
+    sha = hashlib.sha256()
+    for name, file in paths.files_like(of.sources).items():
+        content = file.read_bytes().replace(b"\r\n", b"\n")
+        sha.update(f"{name}={hashlib.sha256(content).hexdigest()}\n".encode())
     for name in sorted(case_digests, key=str.encode):
         sha.update(f"{name}={case_digests[name]}\n".encode())
     return sha.hexdigest()

@@ -216,12 +216,20 @@ def classifier_settings(model: str, values: Mapping[str, Any]) -> ClassifierSett
     return validate(CLASSIFIER_SETTINGS[model], values, f"train {model}")
 
 
+def presets(model: str) -> dict[str, dict[str, Any]]:
+    """All settings of `shared_fixtures/presets.toml` for a model, by the name of a preset."""
+    table: dict[str, dict[str, dict[str, Any]]] = tomllib.loads(
+        (paths.shared_fixtures() / "presets.toml").read_text("utf-8")
+    )
+    return table[model]
+
+
 def preset(model: str, name: str) -> dict[str, Any]:
     """The settings of `shared_fixtures/presets.toml` by the name of a preset; raises InputError for an unknown one."""
-    presets = tomllib.loads((paths.shared_fixtures() / "presets.toml").read_text("utf-8"))[model]
-    if name not in presets:
-        raise InputError("preset", expected=one_of(presets), found=repr(name))
-    return dict(presets[name])
+    known = presets(model)
+    if name not in known:
+        raise InputError("preset", expected=one_of(known), found=repr(name))
+    return dict(known[name])
 
 
 def resume_check(file: Path, saved: Training | Checkpoint, side: str, settings: BaseModel, iterations: int) -> None:
