@@ -1,5 +1,6 @@
 # make report   set everything up, compare, plant a few mistakes, time, train a little on each side, draw report/index.html
 # make test     set everything up, then lint, types and every test
+# make docs     the guide, into site/
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -13,7 +14,7 @@ TEXT_ITERATIONS   ?= 200
 MLP_ITERATIONS    ?= 2000
 RESNET_ITERATIONS ?= 100
 
-.PHONY: report test setup lint python-test compare-test julia-test format clean
+.PHONY: report test docs setup lint python-test compare-test julia-test format clean
 
 report: setup
 	$(BIN)/twingrad compare --save report/comparison.json
@@ -70,9 +71,16 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+docs: $(VENV)/docs-installed
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 format:
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf $(VENV) report
+	rm -rf $(VENV) report site
