@@ -1,7 +1,7 @@
 """Takes into the site what its pages link to outside of docs/: each such file becomes a page below source/.
 
-The links stay as the repository has them, so that they lead somewhere there too; here they are turned to those pages. A link
-to a folder leads to the list of its files.
+The links stay as the repository has them, so that they lead somewhere there too; here they are turned to those pages.
+A link to a folder leads to the list of its files.
 """
 
 from __future__ import annotations

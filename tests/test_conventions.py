@@ -304,9 +304,9 @@ def test_probability_zero():
 # ---- optimizers
 
 
-def stepped(rule: type[torch.optim.Optimizer], gradients: list[float | None], w: float = 1.0, **settings: float) -> float:
-    """What steps by the gradients make of the number w."""
-    param = nn.Parameter(tensor([w], dtype=torch.float64))
+def stepped(rule: type[torch.optim.Optimizer], gradients: list[float | None], **settings: float) -> float:
+    """What steps by the gradients make of the number 1."""
+    param = nn.Parameter(torch.ones(1, dtype=torch.float64))
     optimizer = rule([param], **settings)
     for g in gradients:
         param.grad = None if g is None else tensor([g], dtype=torch.float64)

@@ -1,6 +1,6 @@
 using Test
 using TwinGrad
-using TwinGrad: case_files, main, read_file, stem
+using TwinGrad: ArgParse, case_files, command_line, main, parse_args, read_file, root, stem
 
 "(exit status, stdout, stderr) of the command."
 function command(arguments...)

@@ -1,7 +1,8 @@
 """A residual network whose layers are stable. Beside it: `julia/src/models/antisymmetric.jl`.
 
-y_{k+1} = y_k + h tanh((K_k - K_kᵀ - γ I) y_k + b_k): the eigenvalues of an antisymmetric matrix are imaginary, γ moves them to
-the left. Source: Haber, Ruthotto, "Stable architectures for deep neural networks", Inverse Problems 34(1), 2018.
+y_{k+1} = y_k + h tanh((K_k - K_kᵀ - γ I) y_k + b_k): the eigenvalues of an antisymmetric matrix are imaginary, γ moves
+them to the left.
+Source: Haber, Ruthotto, "Stable architectures for deep neural networks", Inverse Problems 34(1), 2018.
 """
 
 from __future__ import annotations
