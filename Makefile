@@ -1,5 +1,6 @@
 # make report   set everything up, compare, plant a few mistakes, time, train a little on each side, draw report/index.html
 # make test     set everything up, then lint, types and every test
+# make docs     the guide, into site/
 # make wheel    the package as a wheel, in dist/
 # make gpu-test on a machine with a GPU: the PyTorch side on it against the oracle and the recorded Flux side, and short trainings
 # make share    copy into julia/share what Julia trains with where Pkg adds the folder julia/ alone
@@ -18,7 +19,7 @@ MLP_ITERATIONS    ?= 2000
 RESNET_ITERATIONS ?= 100
 PAPER_SCALE       ?= 0.02
 
-.PHONY: report test setup lint python-test compare-test julia-test gpu-test wheel share version format clean
+.PHONY: report test docs setup lint python-test compare-test julia-test gpu-test wheel share version format clean
 
 report: setup
 	$(BIN)/twingrad compare --save report/comparison.json
@@ -96,9 +97,16 @@ $(VENV)/installed: pyproject.toml constraints.txt julia/Project.toml
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+docs: $(VENV)/docs-installed
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 format:
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf $(VENV) report dist
+	rm -rf $(VENV) report site dist

@@ -1,6 +1,6 @@
 using Test
 using TwinGrad
-using TwinGrad: case_files, main, read_file, stem
+using TwinGrad: ArgParse, case_files, command_line, main, parse_args, read_file, root, stem
 
 "(exit status, stdout, stderr) of the command."
 function command(arguments...)
@@ -80,4 +80,27 @@ end
 @testset "doctor" begin
     status, out, _ = command("doctor")
     @test status == 0 && occursin("Flux", out) && occursin("HDF5.jl", out)
+end
+
+@testset "the commands that the guide prints parse: $(basename(page))" for page in
+                                                                           [
+    joinpath(root(), "README.md")
+    filter(endswith(".md"), readdir(joinpath(root(), "docs"); join=true))
+]
+    settings = command_line()
+    settings.exc_handler = (_, error) -> throw(error)
+    for line in eachline(page)
+        printed = match(r"^julia --project=\. julia/twingrad\.jl (.*?)( +#.*)?$", line)
+        printed === nothing && continue
+        words = filter(!=("..."), Base.shell_split(printed[1]))
+        @test parse_args(words, settings) isa Dict
+    end
+end
+
+@testset "a command that is none does not parse" begin
+    settings = command_line()
+    settings.exc_handler = (_, error) -> throw(error)
+    for wrong in (["compair"], ["compare", "--stepps", "3"], ["train", "gpt", "--presett", "cpu"])
+        @test_throws ArgParse.ArgParseError parse_args(wrong, settings)
+    end
 end

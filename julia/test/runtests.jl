@@ -34,4 +34,10 @@ using TwinGrad: TwinGrad
             Base.include(Module(Symbol(part, "_tests")), joinpath(@__DIR__, "$part.jl"))
         end
     end
+    @testset "conventions" begin
+        # Interpreted, in a process of its own: small arrays, but a minute of compilation.
+        tests = "using Test; @testset \"conventions\" begin include($(repr(joinpath(@__DIR__, "conventions.jl")))) end"
+        interpreted = `$(Base.julia_cmd()) --startup-file=no --compile=min -O0 --project=$(Base.active_project()) -e $tests`
+        @test success(pipeline(interpreted; stdout, stderr))
+    end
 end
