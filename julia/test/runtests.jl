@@ -28,6 +28,8 @@ using TwinGrad: TwinGrad
         "experiments",
         "bench",
         "command",
+        "tutorial",
+        "notebook",
     )
         @testset "$part" begin
             # Each in a module of its own: what one file defines, no other sees.
