@@ -163,6 +163,8 @@ def test_the_command_trains_tells_saves_draws_and_goes_on(command, tmp_path):
     status, out, _ = command("--out", tmp_path, "--seeds", "1,2")
     assert status == 0
     assert "±" in out
+    assert "…" not in out  # no cell is cut
+    assert "means and standard deviations over the seeds 1, 2" in out
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert len(list(tmp_path.rglob("*.h5"))) == 2 * len(stamps)
 

@@ -304,10 +304,10 @@ def _print_paper(measured: Document) -> None:
     from ..report.paper_figures import paper_title
     from ..sides import side
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head in ("data", measured["varied"], "side"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in ("data\n", f"{measured['varied']}\n", "side\n"):
         table.add_column(head, no_wrap=True)
-    for head in ("objective", "accuracy, training", "accuracy, test"):
+    for head in ("objective\n", "accuracy,\ntraining", "accuracy,\ntest"):
         table.add_column(head, justify="right", no_wrap=True)
     by_side = [(one["title"], one["summary"]) for one in measured["sides"].values()]
     for rows in zip(*(rows for _, rows in by_side), strict=True):
@@ -318,8 +318,9 @@ def _print_paper(measured: Document) -> None:
             )
             table.add_row(row["dataset"], row["name"], title, *shown)
     console().print(table)
+    several = "means and standard deviations over the seeds" if len(measured["seeds"]) > 1 else "seed"
     seeds = ", ".join(str(seed) for seed in measured["seeds"])
-    console().print(f"{paper_title(measured)}; means over the seeds {seeds} ± standard deviation", soft_wrap=True)
+    console().print(f"{paper_title(measured)}; {several} {seeds}", soft_wrap=True)
     for name, reason in measured["not_run"].items():
         console().print(f"NOT RUN: {side(name).title}: {reason}", soft_wrap=True)
 
