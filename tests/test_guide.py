@@ -217,13 +217,6 @@ def test_entries_are_complete():
         assert re.search(rf"\{{{key},(?:(?!\n@).)*\n  year *= \{{{year}\}}", BIBTEX.read_text("utf-8"), re.DOTALL), key
 
 
-def test_what_the_report_cites_has_an_entry():
-    texts = (ROOT / "python" / "twingrad" / "report" / "texts.toml").read_text("utf-8")
-    cited = {key.strip() for keys in re.findall(r"\[@([^\]]+)\]", texts) for key in keys.split(",")}
-    assert cited
-    assert cited <= set(entries())
-
-
 def test_the_places_that_references_name_exist():
     text = BIBLIOGRAPHY.read_text("utf-8").split("\n## ", 1)[1]
     places = set(re.findall(r"`([a-z0-9_]+(?:/[a-z0-9_]+)?)`", text)) - set(entries()) - {"strang"}

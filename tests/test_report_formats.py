@@ -169,7 +169,8 @@ def test_every_citation_has_its_reference() -> None:
     for language in (ENGLISH, FRENCH):
         text = latex.skeleton(document(language=language), {})
         cited = {key for keys in re.findall(r"\\cite\{([^}]+)\}", text) for key in keys.split(",")}
-        assert cited == set(entries)
+        assert cited
+        assert cited <= set(entries)  # the others are for the reader's own text
     for name in ("vaswani2017", "he2016", "benning2019", "goodfellow2015", "paszke2019", "innes2018flux"):
         assert name in entries
 

@@ -1,4 +1,4 @@
-# What docs/conventions.md says of Flux and its friends, row by row; tests/test_conventions.py has what it says of PyTorch.
+# What docs/conventions.md says of Flux and its friends, row by row; what it says of PyTorch is in tests/test_conventions.py.
 # tests/test_guide.py sees to it that rows and tests belong together and that the page's numbers are those of the tests.
 using HDF5: API, attributes, attrs, datatype, h5open
 using LinearAlgebra: norm
