@@ -145,9 +145,9 @@ end
 end
 
 @testset "sums in float32" begin
-    x = fill(0.1f0, 28, 28, 1, 100)
+    x = fill(0.1f0, 28, 28, 1, 500)
     exact = sum(Float64, x)
-    @test 2e-7 < abs(only(sum(x; dims=(1, 2, 4))) - exact) / exact < 1e-5
+    @test 2e-7 < abs(only(sum(x; dims=(1, 2, 4))) - exact) / exact < 1e-4
 end
 
 @testset "spread of a sample" begin
