@@ -65,7 +65,7 @@ begin
         lines = map(enumerate(curves)) do (i, (name, values))
             points = join((place(k, v, length(values)) for (k, v) in enumerate(values)), " ")
             "<polyline points='$points' fill='none' stroke='$(COLORS[i])' stroke-width='1.5'/>" *
-            "<text x='$(width - 150)' y='$(10 + 16i)' fill='$(COLORS[i])' font-size='13'>$name</text>"
+            "<text x='70' y='$(height - 90 + 16i)' fill='$(COLORS[i])' font-size='13'>$name</text>"
         end
         ends = map((high, low), (20, height - 28)) do v, y
             "<text x='2' y='$y' fill='currentColor' font-size='12'>$(@sprintf("%.1e", 10.0^v))</text>"
@@ -112,7 +112,7 @@ beside(plane(dots(x, c, 1.3), "x", 1.3))
 md"""
 ## A network is a flow
 
-With controls K_k, b_k the state moves by
+With controls K, b and a time step Δt in each layer k the state moves by
 
     y_{k+1} = y_k + Δt_k Σ_i w_i tanh(K_k Y_i + b_k),
 
@@ -140,8 +140,8 @@ u = controls(1)
 
 # ╔═╡ 44aea2f1-8d9c-5b13-adde-512a5232fffd
 let ys = states(network(u, "resnet", "kutta4"), x)
-    shown = [plane(dots(ys[k+1], c, 2), "y<sub>$k</sub>", 2) for k in (0, N ÷ 2, N)]
-    beside(shown..., plane(ways(ys, c, 2), "the ways", 2))
+    shown = [plane(dots(ys[k+1], c, 1.5), "y<sub>$k</sub>", 1.5) for k in (0, N ÷ 2, N)]
+    beside(shown..., plane(ways(ys, c, 1.5), "the ways", 1.5))
 end
 
 # ╔═╡ fdc41958-dcd6-5640-8b52-4f217926f4cd
@@ -232,7 +232,7 @@ beside(bars([t.kind => t.m.dt for t in trained]))
 md"""
 ### What they have learned
 
-First row: the ways of the points through the layers. Second row: the decision regions in the plane of the data.
+First row: the ways of forty points through the layers, each picture on its own scale. Second row: the decision regions in the plane of the data.
 """
 
 # ╔═╡ acf206a6-8e16-5c77-a85a-8cb6975dee0a
@@ -247,7 +247,8 @@ let n = 40, r = 1.3, line = range(-1.3, 1.3; length=40)
     end
     flows = map(trained) do t
         ys = states(t.m, x)
-        plane(ways(ys, c, 3), t.kind, 3)
+        far = 1.1 * maximum(y -> maximum(abs, y), ys)
+        plane(ways(ys, c, far), t.kind, far)
     end
     beside(flows..., "<br>", regions...)
 end
