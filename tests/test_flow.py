@@ -215,8 +215,8 @@ def test_the_command_trains_measures_and_draws(measured: Path) -> None:
     assert sum(by_name["simplex-2"]["dt"]) == pytest.approx(2.0, abs=1e-6)
     assert by_name["strang-1"]["parameters"] == by_name["lie-1"]["parameters"]
     assert by_name["strang-1"]["operations"] > by_name["lie-1"]["operations"]
-    assert list(found["streams"]) == ["lie, 2 layers", "strang, 1 layers", "lie, 2 layers, learned time steps"]
-    assert (measured / "stream-lie-2-layers.png").exists()
+    assert list(found["streams"]) == ["lie-2", "strang-1", "lie-learned-2"]
+    assert (measured / "stream-lie-2.png").exists()
     assert (measured / "time_steps.png").exists()
 
 
@@ -264,10 +264,10 @@ def test_the_report_has_its_tables_and_figures(measured: Path, tmp_path: Path, c
     [
         ("time steps of", lambda d: d["trainings"][0]["dt"].pop()),
         ("losses of", lambda d: d["trainings"][0]["loss_validation"].pop()),
-        ("other sublayers", lambda d: d["streams"]["lie, 2 layers"]["sides"]["torch"]["norms"].pop()),
+        ("other sublayers", lambda d: d["streams"]["lie-2"]["sides"]["torch"]["norms"].pop()),
         (
             "other grids",
-            lambda d: d["streams"]["lie, 2 layers"]["sides"]["torch"]["refinement"]["steps"].append(8),
+            lambda d: d["streams"]["lie-2"]["sides"]["torch"]["refinement"]["steps"].append(8),
         ),
         ("the document lacks", lambda d: d["trainings"][0].update(side="other")),
     ],

@@ -285,7 +285,7 @@ def _flow(about: dict[str, Any], side: dict[str, Any]) -> dict[str, Any]:
     return {
         **{**about, "format": "twingrad-flow", "text": "a text", "orders": {"lie": 1}, "sides": {"torch": side}},
         "trainings": [{**training, "evaluated": [0, 2], "loss_validation": [1.5, 1.25]}],
-        "streams": {"lie, 1 layer": {"sides": {"torch": stream}, "agreement": []}},
+        "streams": {"lie-1": {"sides": {"torch": stream}, "agreement": []}},
     }
 
 

@@ -178,8 +178,8 @@ def models_of(chosen: Sequence[Path], trained: Trained, folder: Path) -> Models:
         config = checkpoint.config
         if not isinstance(config, GPTConfig):
             raise InputError(f"{file}, attribute model", expected="'gpt'", found=repr(checkpoint.model))
-        steps = "" if config.time_steps == "fixed" else f", {config.time_steps} time steps"
-        name = f"{config.splitting}, {config.layers} layers{steps}"
+        learned = [] if config.time_steps == "fixed" else [config.time_steps]
+        name = "-".join([config.splitting, *learned, str(config.layers)])
         found[name if name not in found else f"{name} ({file})"] = file, config
     return found
 
