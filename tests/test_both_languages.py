@@ -27,9 +27,3 @@ def test_juliapkg_json_names_the_package_in_julia():
     project = tomllib.loads((paths.root() / "julia/Project.toml").read_text())
     assert requirement["uuid"] == project["uuid"]
     assert (paths.root() / "python/twingrad" / requirement["path"]).resolve() == paths.root() / "julia"
-
-
-def test_versions_are_equal_everywhere():
-    python = tomllib.loads((paths.root() / "pyproject.toml").read_text())["project"]["version"]
-    assert tomllib.loads((paths.root() / "julia/Project.toml").read_text())["version"] == python
-    assert f"## {python}" in (paths.root() / "CHANGELOG.md").read_text()

@@ -387,7 +387,7 @@ ALONE = "expected the moments and the history of a training that goes on, found 
         (Checkpoint.without_moments, ALONE),
         (with_changes(history={}), ALONE),
         (with_changes(data={}), "attribute data: expected the text of SHA-256"),
-        (with_changes(settings={}), "setting tokenizer: expected 'char', found None. Choose another --out"),
+        (with_changes(settings={}), "setting layers: expected 1, found None. Choose another --out"),
     ],
     ids=["side", "model", "best", "no history", "no data", "no settings"],
 )

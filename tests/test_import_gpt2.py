@@ -118,7 +118,7 @@ def test_logits_are_those_of_transformers(models, saved, tmp_path, tied):
     read_gpt2(saved[tied]).write(tmp_path / "gpt2.h5")
     checkpoint = read_checkpoint(tmp_path / "gpt2.h5")
     expected = {"vocab": 50, "context": 16, "layers": 2, "heads": 2, "width": 8, "dt": 1.0, "splitting": "lie"}
-    assert checkpoint.config.model_dump() == {**expected, "tied": tied}
+    assert checkpoint.config.model_dump() == {**expected, "tied": tied, "time_steps": "fixed"}
     assert (checkpoint.status, checkpoint.iteration, checkpoint.dtype) == ("imported", 0, "float32")
     assert not checkpoint.data
     tokens = torch.randint(0, 50, (3, 16), generator=torch.Generator().manual_seed(2))

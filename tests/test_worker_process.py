@@ -163,7 +163,7 @@ def test_the_torch_worker_keeps_prints_out_of_the_protocol(case_file, tmp_path):
         with pytest.raises(
             InputError,
             match="verb: expected run, train-control, train-gpt, train-classifier, classify, evaluate, "
-            "generate, attack, convergence, bench, read, found 'dance'",
+            "generate, attack, convergence, stream, bench, read, found 'dance'",
         ):
             worker.request("dance", {})
         with pytest.raises(InputError, match="dtype: expected one of float64, float32, bfloat16, found 'float16'"):

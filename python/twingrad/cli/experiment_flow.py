@@ -49,7 +49,7 @@ def flow(
     context: Annotated[int | None, typer.Option(min=1, help="Trainings: tokens seen at once (64).")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Trainings: texts of a step (12).")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Trainings: small models and few steps.")] = False,
-    windows: Annotated[int, typer.Option(min=1, help="Stream: windows of the validation part of the text.")] = 8,
+    windows: Annotated[int, typer.Option(min=1, help="Stream: windows of the validation part of the text.")] = 4,
     finest: Annotated[int, typer.Option(help="Stream: steps in a block of the finest grid, a power of two.")] = 64,
     threads: Threads = 1,
     time_limit: TimeLimit = 1800.0,
