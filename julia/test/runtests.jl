@@ -1,6 +1,6 @@
 # Julia's own tests: `Pkg.test("TwinGrad")`. What both languages must share is tested in `compare/`.
 using Aqua: Aqua
-using Test: @testset
+using Test: @test, @testset
 using TwinGrad: TwinGrad
 
 @testset "TwinGrad" begin
