@@ -26,8 +26,10 @@ QUARTILES = (25, 50, 75)
 DRAWN = 12
 """So many tokens' ways through the layers are told, spread over those that there are."""
 FLOOR, CHECK_FACTOR = 1e-12, 10
-"""Errors up to 1e-12, or up to 10 times what the reference changes with half its steps, which is 15 times its own error, are
-not fitted."""
+"""No order is fitted to errors up to 1e-12, or up to 10 times what half its steps change the reference by.
+
+That change is 15 times the reference's own error.
+"""
 
 
 def quartiles(values: Floats) -> list[float]:
